@@ -1,0 +1,37 @@
+"""Export a training run as a bundle: ``python -m export RUN --out BUNDLE --data DIR``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from export.bundle import export_bundle
+from tnn_edge.cli.program import program
+from tnn_edge.nn.checkpoint import read_run
+from tnn_edge.nn.dataset import load_images
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle; written whole or not at all.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder; its held-out training images give golden inputs and accuracy.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
+) -> None:
+    """Export a trained network as per-block ONNX subgraphs with slice map, golden outputs and model card."""
+    held_out = None
+    if data is not None:
+        description = read_run(run)
+        images = load_images(data, "train", image_size=description.image_size)
+        _, held_out = images.hold_out(description.recipe["data"]["held_out"])
+    manifest = export_bundle(run, out, data=held_out, licence=licence, overwrite=overwrite)
+    size = sum(file.bytes for file in manifest.files.values())
+    typer.echo(f"{out}: {len(manifest.blocks)} blocks, {len(manifest.operating_points)} points, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    program(main)

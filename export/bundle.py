@@ -1,0 +1,178 @@
+"""Write a bundle from a training run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from export.blocks import export_blocks
+from export.card import model_card
+from export.golden import PointAccuracy, golden_outputs, point_accuracy
+from tnn_edge.bundle import FileSpec, GateSpec, InputSpec, Manifest, OperatingPoint
+from tnn_edge.bundle.manifest import SCHEMA_VERSION
+from tnn_edge.bundle.reading import GOLDEN, MANIFEST, STATISTICS, file_sha256
+from tnn_edge.errors import BundleError
+from tnn_edge.nn.checkpoint import RunDescription, load_network, read_run, read_statistics_table, use_point
+from tnn_edge.nn.dataset import ImageSet, normalised
+from tnn_edge.nn.gating import GateVector, utilisation
+from tnn_edge.nn.network import ThrottleableNetwork
+from tnn_edge.nn.norm import Statistics
+
+__all__ = ["export_bundle"]
+
+N_GOLDEN = 4
+
+
+@contextmanager
+def finished_folder(final: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder to write in, which takes its final name only when the body ends without an error.
+
+    Raises:
+        BundleError: `final` exists and `overwrite` is off.
+    """
+    if final.exists() and not overwrite:
+        raise BundleError(f"{final} exists; choose another --out, or pass --overwrite to replace it")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        yield partial
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def export_bundle(
+    run: Path, out: Path, *, data: ImageSet | None = None, licence: str = "unknown", overwrite: bool = False
+) -> Manifest:
+    """Export the network of a run.
+
+    Args:
+        run: folder of a training run.
+        out: folder of the bundle; it appears whole or not at all.
+        data: images that the training did not see, for golden inputs, accuracy and confidence; without them the
+            golden inputs are noise and the bundle has no accuracy.
+        licence: under which the weights may be used.
+        overwrite: replace `out`.
+
+    Returns:
+        The manifest.
+    """
+    description = read_run(run)
+    network = load_network(run)
+    table = read_statistics_table(run, network)
+    seed = description.recipe.get("seed", 0)
+    points = network.schedule.operating_points(seed)
+    with finished_folder(out, overwrite=overwrite) as folder:
+        use_point(network, table, len(points) - 1)
+        blocks = export_blocks(network, description.image_size, folder)
+        if table is not None:
+            np.savez(folder / STATISTICS, **_statistics_arrays(network, table[:-1]))
+        _write_golden(folder / GOLDEN, network, description, [gates for _, gates in points], table, data)
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            name=description.name,
+            task="classification",
+            labels=tuple(description.labels),
+            input=InputSpec(
+                name=blocks[0].input,
+                shape=(1, 3, description.image_size, description.image_size),
+                mean=_triple(description.mean),
+                std=_triple(description.std),
+            ),
+            output="logits",
+            blocks=tuple(blocks),
+            gates=tuple(
+                GateSpec(name=name, weights=costs)
+                for name, costs in network.component_costs(description.image_size).items()
+            ),
+            operating_points=_operating_points(network, description, points, table, data),
+            files={
+                file.relative_to(folder).as_posix(): FileSpec(bytes=file.stat().st_size, sha256=file_sha256(file))
+                for file in sorted(folder.rglob("*"))
+                if file.is_file()
+            },
+            licence=licence,
+            provenance={"recipe": description.recipe, "training": description.training},
+        )
+        card = folder / "README.md"
+        card.write_text(model_card(manifest, description))
+        files = {**manifest.files, card.name: FileSpec(bytes=card.stat().st_size, sha256=file_sha256(card))}
+        manifest = manifest.model_copy(update={"files": files})
+        (folder / MANIFEST).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
+    return manifest
+
+
+def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _statistics_arrays(network: ThrottleableNetwork, table: Sequence[Statistics]) -> dict[str, Any]:
+    """``<block>/<tensor>`` -> [rows, C], the name that the block's ONNX graph gives the tensor."""
+    arrays: dict[str, Any] = {}
+    for norm in table[0]:
+        owner, _, rest = norm.removeprefix("blocks.").partition(".")
+        for i, kind in enumerate(("running_mean", "running_var")):
+            arrays[f"{owner}/{rest}.{kind}"] = torch.stack([row[norm][i] for row in table]).numpy()
+    return arrays
+
+
+def _write_golden(
+    path: Path,
+    network: ThrottleableNetwork,
+    description: RunDescription,
+    points: Sequence[GateVector],
+    table: Sequence[Statistics] | None,
+    data: ImageSet | None,
+) -> None:
+    if data is None:
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn(N_GOLDEN, 3, description.image_size, description.image_size, generator=generator)
+    else:
+        inputs = _normalised(data.images[:: max(1, len(data) // N_GOLDEN)][:N_GOLDEN], description)
+    outputs = golden_outputs(network, points, table, inputs)
+    np.savez_compressed(path, inputs=inputs.numpy(), outputs=outputs.numpy())
+
+
+def _normalised(images: Tensor, description: RunDescription) -> Tensor:
+    return normalised(images, description.mean, description.std)
+
+
+def _operating_points(
+    network: ThrottleableNetwork,
+    description: RunDescription,
+    points: Sequence[tuple[float, GateVector]],
+    table: Sequence[Statistics] | None,
+    data: ImageSet | None,
+) -> tuple[OperatingPoint, ...]:
+    costs = network.component_costs(description.image_size)
+    images = [] if data is None else [_normalised(part, description) for part in data.images.split(250)]
+    targets = [] if data is None else list(data.targets.split(250))
+    found: list[OperatingPoint] = []
+    for index, (u, gates) in enumerate(points):
+        use_point(network, table, index)
+        measured: PointAccuracy | None = point_accuracy(network, gates, images, targets) if images else None
+        found.append(
+            OperatingPoint(
+                u=u,
+                gates={name: "".join(map(str, bits)) for name, bits in gates.items()},
+                utilisation=utilisation(gates, costs),
+                macs=network.macs(gates, description.image_size),
+                statistics=None if table is None or index == len(points) - 1 else index,
+                accuracy=None if measured is None else measured.accuracy,
+                confidence=None if measured is None else measured.confidence,
+            )
+        )
+    return tuple(found)

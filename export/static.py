@@ -1,0 +1,77 @@
+"""The sub-network at one u as a plain ONNX file, straight from sliced PyTorch.
+
+It shares no code with the runtime's linker: the independent reference for its correctness and speed.
+
+    python -m export.static RUN --u U --out FILE.onnx
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from onnxscript import optimizer
+from torch import Tensor, nn
+
+from tnn_edge.cli.program import program
+from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table, use_point
+from tnn_edge.nn.gating import GateVector
+from tnn_edge.nn.network import ThrottleableNetwork
+
+__all__ = ["export_static"]
+
+OPSET = 18
+_NO_LIMIT = 2**40
+
+
+class _SubNetwork(nn.Module):
+    def __init__(self, network: ThrottleableNetwork, gates: GateVector) -> None:
+        super().__init__()
+        self.network = network
+        self.gates = gates
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.sliced(x, self.gates)
+
+
+def export_static(run: Path, u: float, out: Path) -> None:
+    """Export the sub-network that u selects, with that point's normalisation statistics, batch 1."""
+    description = read_run(run)
+    network = load_network(run)
+    points = network.schedule.operating_points(description.recipe.get("seed", 0))
+    index = max(i for i, (lowest, _) in enumerate(points) if lowest <= u)
+    use_point(network, read_statistics_table(run, network), index)
+    x = torch.zeros(1, 3, description.image_size, description.image_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # raised inside torch.export on its own code
+        traced = torch.onnx.export(
+            _SubNetwork(network, points[index][1]).eval(), (x,), dynamo=True, opset_version=OPSET,
+            input_names=["x"], output_names=["logits"], verbose=False,
+        )  # fmt: skip
+    assert traced is not None
+    optimizer.optimize(traced.model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.stem}.{os.getpid()}.partial.onnx")
+    try:
+        traced.save(str(partial), external_data=False)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    u: Annotated[float, typer.Option(min=0.0, max=1.0, help="Throttle.")],
+    out: Annotated[Path, typer.Option(help="ONNX file.")],
+) -> None:
+    """Export the sub-network at one u as a plain ONNX file."""
+    export_static(run, u, out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    program(main)

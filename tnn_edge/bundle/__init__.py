@@ -1,0 +1,28 @@
+"""The exchange format: a folder of per-block ONNX subgraphs with a manifest that hashes every file."""
+
+from tnn_edge.bundle.manifest import (
+    SCHEMA_VERSION,
+    BlockSpec,
+    FileSpec,
+    GateSpec,
+    InputSpec,
+    Manifest,
+    OperatingPoint,
+    Slice,
+    TensorSpec,
+)
+from tnn_edge.bundle.reading import Bundle, open_bundle
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BlockSpec",
+    "Bundle",
+    "FileSpec",
+    "GateSpec",
+    "InputSpec",
+    "Manifest",
+    "OperatingPoint",
+    "Slice",
+    "TensorSpec",
+    "open_bundle",
+]

@@ -1,0 +1,84 @@
+"""What the ONNX files of a bundle may contain.
+
+Neither the ONNX checker nor ONNX Runtime suffices alone against a hostile file, so sizes, operators and external data
+are checked here on the parsed protobuf, before either loads a weight.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from tnn_edge.bundle.reading import Bundle
+from tnn_edge.errors import BundleError
+
+__all__ = ["ALLOWED_OPERATORS", "check_structure"]
+
+ALLOWED_OPERATORS = frozenset(
+    "Add AveragePool BatchNormalization Clip Concat Conv Flatten Gemm GlobalAveragePool HardSigmoid HardSwish Identity "
+    "MatMul MaxPool Mul ReduceMean Relu Reshape Sigmoid Softmax".split()
+)
+_MAX_NODES = 10_000
+_MAX_TENSOR_BYTES = 2**31
+
+
+def check_structure(bundle: Bundle) -> None:
+    """Check every block of a bundle.
+
+    Raises:
+        BundleError: a block is no ONNX model, uses an operator or a domain that is not allowed, holds functions or
+            subgraphs, reads data outside the bundle, or fails the ONNX checker.
+    """
+    for block in bundle.manifest.blocks:
+        path = bundle.path / block.file
+        try:
+            model = onnx.load_model(str(path), load_external_data=False)
+        except (DecodeError, ValueError, OSError) as err:
+            raise BundleError(f"{path}: not an ONNX model ({err})") from err
+        _check_nodes(model, path)
+        for tensor in model.graph.initializer:
+            _check_tensor(tensor, path, bundle)
+        try:
+            onnx.checker.check_model(str(path))
+        except (onnx.checker.ValidationError, ValueError) as err:
+            raise BundleError(f"{path}: fails the ONNX checker: {str(err).splitlines()[0]}") from err
+        inputs, outputs = [v.name for v in model.graph.input], [v.name for v in model.graph.output]
+        if (inputs, outputs) != ([block.input], [block.output]):
+            raise BundleError(f"{path}: reads {inputs} and gives {outputs}, the manifest says otherwise")
+        if missing := sorted(set(block.tensors) - {t.name for t in model.graph.initializer}):
+            raise BundleError(f"{path}: the slice map names {', '.join(missing)}, which the block does not hold")
+
+
+def _check_nodes(model: onnx.ModelProto, path: Path) -> None:
+    if model.functions:
+        raise BundleError(f"{path}: local functions are not allowed in a bundle")
+    if len(model.graph.node) > _MAX_NODES:
+        raise BundleError(f"{path}: {len(model.graph.node)} nodes, at most {_MAX_NODES} are allowed")
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in ALLOWED_OPERATORS:
+            name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+            raise BundleError(f"{path}: operator {name} is not allowed in a bundle")
+        if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
+            raise BundleError(f"{path}: {node.op_type} holds a subgraph, which is not allowed in a bundle")
+
+
+def _check_tensor(tensor: onnx.TensorProto, path: Path, bundle: Bundle) -> None:
+    itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    size = math.prod(tensor.dims) * itemsize
+    if any(d < 0 for d in tensor.dims) or size > _MAX_TENSOR_BYTES:
+        raise BundleError(f"{path}: tensor {tensor.name} of shape {list(tensor.dims)} is too large")
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    inner = (Path(path.relative_to(bundle.path)).parent / place.get("location", "")).as_posix()
+    if inner not in bundle.manifest.files:
+        raise BundleError(f"{path}: tensor {tensor.name} reads {inner!r}, which the manifest does not list")
+    try:
+        offset, length = int(place.get("offset", "0")), int(place["length"])
+    except (KeyError, ValueError) as err:
+        raise BundleError(f"{path}: tensor {tensor.name} has no readable offset and length") from err
+    if offset < 0 or length != size or offset + length > bundle.manifest.files[inner].bytes:
+        raise BundleError(f"{path}: tensor {tensor.name} reads past the end of {inner} or has another size")

@@ -1,0 +1,191 @@
+"""The folder of a training run, readable without unpickling anything.
+
+``run.json`` describes the network and how it was trained; ``checkpoint.safetensors`` holds its weights and what
+resuming needs; ``statistics.safetensors`` holds the normalisation statistics of each operating point where the
+recipe asks for them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tnn_edge.errors import RunError
+from tnn_edge.nn.network import ThrottleableNetwork
+from tnn_edge.nn.norm import Statistics, load_statistics
+from tnn_edge.nn.registry import build_network
+
+__all__ = [
+    "RunDescription",
+    "load_network",
+    "read_checkpoint",
+    "read_run",
+    "read_statistics_table",
+    "use_point",
+    "write_checkpoint",
+    "write_run",
+    "write_statistics_table",
+]
+
+FORMAT = 1
+_RUN, _CHECKPOINT, _STATISTICS = "run.json", "checkpoint.safetensors", "statistics.safetensors"
+_NETWORK = "network."
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDescription:
+    """What one needs to rebuild, feed and judge the network of a run.
+
+    Attributes:
+        name: the recipe's name.
+        architecture: a name in `tnn_edge.nn.registry.ARCHITECTURES`.
+        sizes: keyword arguments of the architecture.
+        labels: class names in the order of the logits.
+        image_size: height and width of the input.
+        mean: per RGB channel, of pixels scaled to [0, 1].
+        std: likewise.
+        statistics: ``shared`` by all operating points, or measured ``per_point``.
+        recipe: the recipe as read, for the record.
+        training: what happened: epochs, minutes, machine, data.
+    """
+
+    name: str
+    architecture: str
+    sizes: Mapping[str, Any]
+    labels: Sequence[str]
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    statistics: Literal["shared", "per_point"]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Write a file so that the final name never holds half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_run(run: Path, description: RunDescription) -> None:
+    """Store the description of a run."""
+    text = json.dumps({"format": FORMAT, **asdict(description)}, indent=1)
+    _replace(run / _RUN, lambda path: path.write_text(text + "\n"))
+
+
+def read_run(run: Path) -> RunDescription:
+    """Read the description of a run.
+
+    Raises:
+        RunError: there is none, or it was written by another version.
+    """
+    path = run / _RUN
+    try:
+        fields = json.loads(path.read_text())
+        version = fields.pop("format")
+        if version != FORMAT:
+            raise RunError(f"{path}: format {version}, this version reads format {FORMAT}")
+        return RunDescription(**fields)
+    except FileNotFoundError as err:
+        raise RunError(f"{run} is not a training run: {_RUN} is missing; train one with train.classifier") from err
+    except (json.JSONDecodeError, KeyError, TypeError) as err:
+        raise RunError(f"{path}: cannot be read ({err})") from err
+
+
+def write_checkpoint(
+    run: Path, network: ThrottleableNetwork, *, extra: Mapping[str, Tensor], progress: Mapping[str, Any]
+) -> None:
+    """Store the weights, further tensors and a JSON-able record of progress, as one file."""
+    tensors = {_NETWORK + name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    tensors |= {name: tensor.contiguous() for name, tensor in extra.items()}
+    metadata = {"progress": json.dumps(dict(progress))}
+    _replace(run / _CHECKPOINT, lambda path: save_file(tensors, str(path), metadata=metadata))
+
+
+def read_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Weights by state-dict name, further tensors, progress.
+
+    Raises:
+        RunError: there is no checkpoint, or it is damaged.
+    """
+    path = run / _CHECKPOINT
+    if not path.is_file():
+        raise RunError(f"{run} holds no checkpoint yet ({_CHECKPOINT} is missing)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            progress = json.loads(file.metadata()["progress"])
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as err:
+        raise RunError(f"{path}: damaged checkpoint ({err})") from err
+    weights = {name.removeprefix(_NETWORK): t for name, t in tensors.items() if name.startswith(_NETWORK)}
+    extra = {name: t for name, t in tensors.items() if not name.startswith(_NETWORK)}
+    return weights, extra, progress
+
+
+def load_network(run: Path) -> ThrottleableNetwork:
+    """The trained network of a run, in evaluation mode.
+
+    Raises:
+        RunError: the run is incomplete or its weights do not fit its description.
+    """
+    description = read_run(run)
+    network = build_network(description.architecture, description.sizes)
+    weights, _, _ = read_checkpoint(run)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as err:
+        raise RunError(f"{run}: the checkpoint does not fit the network that {_RUN} describes ({err})") from err
+    return network.eval()
+
+
+def write_statistics_table(run: Path, table: Sequence[Statistics]) -> None:
+    """Store one set of statistics per operating point, u rising."""
+    tensors = {
+        f"{norm}.{kind}": torch.stack([row[norm][i] for row in table])
+        for norm in table[0]
+        for i, kind in enumerate(("mean", "var"))
+    }
+    _replace(run / _STATISTICS, lambda path: save_file(tensors, str(path)))
+
+
+def read_statistics_table(run: Path, network: ThrottleableNetwork) -> list[Statistics] | None:
+    """The statistics of each operating point, u rising; None where all share the checkpoint's.
+
+    Raises:
+        RunError: the recipe asks for statistics per point and the run holds none, or others.
+    """
+    if read_run(run).statistics == "shared":
+        return None
+    path = run / _STATISTICS
+    if not path.is_file():
+        raise RunError(f"{run}: {_STATISTICS} is missing; finish the training (train.classifier --resume) to make it")
+    n_points = len(network.schedule.operating_points())
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as err:
+        raise RunError(f"{path}: damaged ({err})") from err
+    norms = [name.removesuffix(".mean") for name in tensors if name.endswith(".mean")]
+    if any(len(tensor) != n_points for tensor in tensors.values()):
+        raise RunError(f"{path}: does not hold the {n_points} operating points of the network")
+    return [{norm: (tensors[f"{norm}.mean"][i], tensors[f"{norm}.var"][i]) for norm in norms} for i in range(n_points)]
+
+
+def use_point(network: ThrottleableNetwork, table: Sequence[Statistics] | None, point: int) -> None:
+    """Give the network the statistics of one operating point, if points have their own."""
+    if table is not None:
+        load_statistics(network, table[point])

@@ -1,0 +1,154 @@
+"""Labelled images as one uint8 tensor in memory.
+
+Read from a torchvision CIFAR-10 root, from an image-folder tree (``train/<class>/*.jpg``, ``test/<class>/*.jpg``),
+or from zips of such a tree lying in the folder.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from tnn_edge.errors import DatasetError
+
+__all__ = ["ImageSet", "Split", "load_images", "normalised"]
+
+Split = Literal["train", "test"]
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
+_LAYOUT = (
+    "expected a torchvision CIFAR-10 root (cifar-10-batches-py/), a tree {split}/<class>/*.jpg, or a zip of such a tree"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Images of one size with their classes.
+
+    Attributes:
+        images: uint8, RGB, shape [N, 3, H, W].
+        targets: class of each image, int64, shape [N].
+        labels: class names; the target is an index into it.
+        names: where each image came from, relative to the data folder.
+    """
+
+    images: Tensor
+    targets: Tensor
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, indices: Tensor) -> ImageSet:
+        """The images at `indices`, in that order."""
+        names = tuple(self.names[i] for i in indices.tolist())
+        return ImageSet(images=self.images[indices], targets=self.targets[indices], labels=self.labels, names=names)
+
+    def hold_out(self, n: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+        """Split off n images drawn at random: (the rest, the held-out ones). The same seed gives the same split."""
+        if not 0 <= n < len(self):
+            raise DatasetError(f"cannot hold out {n} of {len(self)} images")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self.take(order[n:].sort().values), self.take(order[:n].sort().values)
+
+
+def normalised(images: Tensor, mean: Iterable[float], std: Iterable[float]) -> Tensor:
+    """uint8 [B, 3, H, W] -> float32 with pixels scaled to [0, 1], minus the mean, over the deviation."""
+    offset = torch.tensor(list(mean)).view(1, 3, 1, 1)
+    scale = torch.tensor(list(std)).view(1, 3, 1, 1)
+    return (images.float() / 255 - offset) / scale
+
+
+def load_images(root: Path, split: Split, *, image_size: int) -> ImageSet:
+    """Read one split of a data folder.
+
+    Images of another size are resized to image_size x image_size (bilinear, antialiased).
+
+    Raises:
+        DatasetError: the folder does not hold the expected tree, or an image does not decode.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"data folder {root} does not exist; {_LAYOUT.format(split=split)}")
+    if (root / "cifar-10-batches-py").is_dir():
+        return _from_torchvision(root, split)
+    files = sorted(_tree_files(root, split) or _zip_files(root, split))
+    if not files:
+        raise DatasetError(f"no {split} images below {root}; {_LAYOUT.format(split=split)}")
+    labels = tuple(sorted({PurePosixPath(name).parts[1] for name, _ in files}))
+    index = {label: i for i, label in enumerate(labels)}
+    images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
+    archives: dict[Path, zipfile.ZipFile] = {}
+    try:
+        for i, (name, place) in enumerate(files):
+            images[i] = _decode(_read(name, place, archives), f"{place}: {name}", image_size)
+    finally:
+        for archive in archives.values():
+            archive.close()
+    targets = torch.tensor([index[PurePosixPath(name).parts[1]] for name, _ in files])
+    return ImageSet(
+        images=torch.from_numpy(images), targets=targets, labels=labels, names=tuple(name for name, _ in files)
+    )
+
+
+def _from_torchvision(root: Path, split: Split) -> ImageSet:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        data = CIFAR10(str(root), train=split == "train", download=False)
+    except (RuntimeError, OSError, EOFError) as err:
+        raise DatasetError(f"{root}: not a complete CIFAR-10 root ({err}); --download fetches it") from err
+    images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
+    names = tuple(f"{split}/{data.classes[t]}/{i:05d}" for i, t in enumerate(data.targets))
+    return ImageSet(images=images, targets=torch.tensor(data.targets), labels=tuple(data.classes), names=names)
+
+
+def _is_image(name: PurePosixPath, split: Split) -> bool:
+    return len(name.parts) == 3 and name.parts[0] == split and name.suffix.lower() in _SUFFIXES
+
+
+def _tree_files(root: Path, split: Split) -> list[tuple[str, Path]]:
+    relative = (path.relative_to(root) for path in (root / split).glob("*/*") if path.is_file())
+    return [(name.as_posix(), root) for name in relative if _is_image(PurePosixPath(name.as_posix()), split)]
+
+
+def _zip_files(root: Path, split: Split) -> list[tuple[str, Path]]:
+    return [(name, path) for path in sorted(root.glob("*.zip")) for name in _zip_names(path, split)]
+
+
+def _zip_names(path: Path, split: Split) -> Iterator[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield from (name for name in archive.namelist() if _is_image(PurePosixPath(name), split))
+    except (zipfile.BadZipFile, OSError) as err:
+        raise DatasetError(f"{path}: not a readable zip ({err})") from err
+
+
+def _read(name: str, place: Path, archives: dict[Path, zipfile.ZipFile]) -> bytes:
+    if place.is_dir():
+        return (place / name).read_bytes()
+    if place not in archives:
+        archives[place] = zipfile.ZipFile(place)
+    try:
+        return archives[place].read(name)
+    except (zipfile.BadZipFile, EOFError, OSError) as err:
+        raise DatasetError(f"{place}: {name} is damaged ({err})") from err
+
+
+def _decode(data: bytes, where: str, image_size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            image = opened.convert("RGB")
+    except (UnidentifiedImageError, OSError) as err:
+        raise DatasetError(f"{where} does not decode as an image ({err}); remove or replace it") from err
+    if image.size != (image_size, image_size):
+        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(image).transpose(2, 0, 1)

@@ -1,0 +1,98 @@
+"""Link the blocks that a gate vector leaves on into one graph.
+
+Each block is folded (normalisation into convolutions), sliced (components that are off leave the tensors) or, with
+no component on, reduced to its skip connection; then all are joined. The result is an ordinary ONNX model of the
+sub-network, which ONNX Runtime optimises as a whole: chained per-block sessions lose the blocked memory layout and the
+fusions at every border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from tnn_edge.bundle import BlockSpec, Bundle
+from tnn_edge.runtime.passes import FoldNormalisation, RemoveAbsentBranch, RemoveRepeatedRelu, SliceComponents
+from tnn_edge.runtime.passes.constants import FloatArray
+
+__all__ = ["LINKER_VERSION", "link", "link_blocks"]
+
+LINKER_VERSION = 1
+"""Raised whenever the linker's output changes: part of the plan cache's key."""
+
+
+def link_blocks(bundle: Bundle, gates: Mapping[str, str]) -> Iterator[tuple[BlockSpec, ir.Model]]:
+    """Each block as the gate vector leaves it, in the order in which they run.
+
+    Args:
+        bundle: an opened bundle.
+        gates: gate -> bits, for every gate of the bundle.
+    """
+    row = bundle.manifest.statistics_for(gates)
+    for block in bundle.manifest.blocks:
+        model = ir.external_data.load_to_model(ir.load(bundle.path / block.file))
+        FoldNormalisation(_statistics(bundle, block, row))(model)
+        if block.gate is not None and block.branch is not None and "1" not in gates[block.gate]:
+            RemoveAbsentBranch(block.branch)(model)
+        SliceComponents(_present(block, model), gates)(model)
+        yield block, model
+
+
+def link(bundle: Bundle, gates: Mapping[str, str]) -> ir.Model:
+    """One model of the sub-network: input and output as the manifest names them, node names ``<block>/<node>``."""
+    joined: ir.Model | None = None
+    output: ir.Value | None = None
+    for block, model in link_blocks(bundle, gates):
+        _prefix_names(model.graph, block.name)
+        if joined is None or output is None:
+            joined = model
+            joined.graph.name = bundle.manifest.name
+            joined.graph.inputs[0].name = bundle.manifest.input.name
+        else:
+            model.graph.inputs[0].replace_all_uses_with(output, replace_graph_outputs=True)
+            block_output = model.graph.outputs[0]
+            _move(model.graph, joined.graph)
+            joined.graph.outputs[:] = [block_output]
+        output = joined.graph.outputs[0]
+    assert joined is not None
+    RemoveRepeatedRelu()(joined)
+    RemoveUnusedNodesPass()(joined)
+    joined.graph.outputs[0].name = bundle.manifest.output
+    return joined
+
+
+def _statistics(bundle: Bundle, block: BlockSpec, row: int | None) -> dict[str, FloatArray]:
+    if row is None:
+        return {}
+    prefix = f"{block.name}/"
+    return {
+        name.removeprefix(prefix): values[row] for name, values in bundle.statistics.items() if name.startswith(prefix)
+    }
+
+
+def _present(block: BlockSpec, model: ir.Model) -> dict[str, object]:
+    return {name: spec for name, spec in block.tensors.items() if name in model.graph.initializers}
+
+
+def _prefix_names(graph: ir.Graph, prefix: str) -> None:
+    for value in list(graph.initializers.values()):
+        value.name = f"{prefix}/{value.name}"
+    for node in graph:
+        node.name = f"{prefix}/{node.name}"
+        for value in node.outputs:
+            value.name = f"{prefix}/{value.name}"
+
+
+def _move(source: ir.Graph, target: ir.Graph) -> None:
+    """Move nodes and initializers from one graph to the end of another."""
+    nodes = list(source)
+    source.outputs.clear()
+    source.remove(nodes)
+    values = list(source.initializers.values())
+    source.initializers.clear()
+    for value in values:
+        target.register_initializer(value)
+    target.extend(nodes)
