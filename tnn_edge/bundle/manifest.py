@@ -144,6 +144,10 @@ class OperatingPoint(_Strict):
         return tuple(name for name, bits in self.gates.items() if "1" in bits)
 
 
+def _lowest_u(point: OperatingPoint) -> float:
+    return point.u
+
+
 class Manifest(_Strict):
     """Everything a runtime must know about a bundle; ``manifest.json``."""
 
@@ -189,7 +193,7 @@ class Manifest(_Strict):
         """
         if math.isnan(u) or not 0.0 <= u <= 1.0:
             raise ThrottleRangeError(f"throttle u must lie in [0, 1], got {u:g}")
-        return self.operating_points[bisect_right([point.u for point in self.operating_points], u) - 1]
+        return self.operating_points[bisect_right(self.operating_points, u, key=_lowest_u) - 1]
 
     def statistics_for(self, gates: Mapping[str, str]) -> int | None:
         """Row of the statistics that a gate vector uses: those of the nearest operating point at or below it.

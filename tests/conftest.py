@@ -1,0 +1,42 @@
+"""Fixtures that need no torch: a small real bundle and an engine on it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tnn_edge
+from tnn_edge.runtime import Engine
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Plans of the tests go to a folder of their own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TNN_EDGE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle() -> Path:
+    """A widthwise network of 4 blocks and 5 operating points with statistics of their own. Read only."""
+    return REPOSITORY / "tests" / "device" / "data" / "tiny_bundle"
+
+
+@pytest.fixture
+def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny bundle to damage."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def engine(tiny_bundle: Path, cache: Path) -> Iterator[Engine]:
+    """The tiny bundle, loaded."""
+    with tnn_edge.load(tiny_bundle, device="cpu") as loaded:
+        yield loaded

@@ -1,0 +1,43 @@
+"""``tnn-edge bundle inspect``."""
+
+from __future__ import annotations
+
+import typer
+
+from tnn_edge.cli.options import BundleArgument, JsonOption, print_json, print_table
+
+__all__ = ["inspect"]
+
+
+def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Check every file of a bundle and say what it holds."""
+    from tnn_edge.bundle import open_bundle
+    from tnn_edge.bundle.reading import STATISTICS
+    from tnn_edge.bundle.structure import check_structure
+
+    opened = open_bundle(bundle)
+    check_structure(opened)
+    manifest = opened.manifest
+    if as_json:
+        print_json({"digest": opened.digest, **manifest.model_dump(mode="json")})
+        return
+    size = sum(file.bytes for file in manifest.files.values())
+    typer.echo(f"{manifest.name}: {manifest.task}, {len(manifest.labels)} classes, input {list(manifest.input.shape)}")
+    typer.echo(f"digest   {opened.digest}")
+    typer.echo(f"files    {len(manifest.files)}, {size / 1e6:.2f} MB, all hashes right, all blocks sound")
+    own = manifest.files.get(STATISTICS)
+    kept = f"of each point, {own.bytes / 1e3:.0f} kB" if own else "shared by all points"
+    typer.echo(f"normalisation statistics {kept}")
+    typer.echo(f"licence  {manifest.licence}")
+    rows = [
+        [
+            f"{p.u:.4f}",
+            f"{len(p.blocks_on)}/{len(p.gates)}",
+            f"{p.utilisation:.3f}",
+            f"{p.macs / 1e6:.2f}",
+            "-" if p.accuracy is None else f"{p.accuracy:.4f}",
+            "-" if p.confidence is None else f"{p.confidence:.4f}",
+        ]
+        for p in manifest.operating_points
+    ]
+    print_table(["u from", "blocks on", "utilisation", "MMAC", "accuracy", "confidence"], rows)

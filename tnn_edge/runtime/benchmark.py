@@ -1,0 +1,180 @@
+"""Time a bundle against static exports and against chained per-block sessions, interleaved in one run."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.bundle import OperatingPoint
+from tnn_edge.errors import BundleError, VerificationError
+from tnn_edge.runtime.engine import Engine
+from tnn_edge.runtime.machine import describe_machine
+from tnn_edge.runtime.providers import open_session, session_options
+from tnn_edge.runtime.verify import same_answers
+
+__all__ = ["Benchmark", "PointTiming", "benchmark"]
+
+FloatArray = npt.NDArray[np.float32]
+Run = Callable[[], Any]
+
+_WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class PointTiming:
+    """One throttle setting.
+
+    Attributes:
+        against_static: median over rounds of linked time over static time of the same round, None without a file.
+        against_chained: the same over one session per block, chained.
+        after_switch: median of the first run after another operating point ran, over the steady median.
+    """
+
+    u: float
+    macs: int
+    utilisation: float
+    latency_p50_ms: float
+    latency_p95_ms: float
+    against_static: float | None = None
+    against_chained: float | None = None
+    after_switch: float | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Timings on one machine."""
+
+    machine: dict[str, object]
+    points: tuple[PointTiming, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-able values."""
+        return {"machine": self.machine, "points": [asdict(point) for point in self.points]}
+
+
+class _Chained:
+    """One session per block, each with graph optimisations of its own: the way the linker replaces."""
+
+    def __init__(self, engine: Engine, point: OperatingPoint) -> None:
+        import onnx_ir as ir
+
+        from tnn_edge.runtime.linker import link_blocks
+
+        self.device = engine.device
+        self.sessions = [
+            open_session(
+                ir.to_proto(model).SerializeToString(), session_options(engine.settings, optimise=True), engine.device
+            )
+            for block, model in link_blocks(engine.bundle, point.gates)
+        ]
+
+    def run(self, x: FloatArray) -> FloatArray:
+        import onnxruntime
+
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(x)
+        for session in self.sessions:
+            (value,) = session.run_with_ort_values(
+                [session.get_outputs()[0].name], {session.get_inputs()[0].name: value}, None
+            )
+        return np.asarray(value.numpy())
+
+
+def _static(engine: Engine, path: Path, point: OperatingPoint) -> Run:
+    """A static export of one operating point, bound to fixed memory like the engine's own sessions."""
+    session = open_session(path, session_options(engine.settings, optimise=True), engine.device)
+    shape = list(session.get_inputs()[0].shape)
+    if shape != list(engine.manifest.input.shape):
+        raise BundleError(f"{path} reads {shape}, the bundle {list(engine.manifest.input.shape)}: another network")
+    inputs, outputs = engine.bundle.golden
+    (logits,) = session.run(None, {session.get_inputs()[0].name: inputs[:1]})
+    golden = outputs[engine.points.index(point)][:1]
+    if logits.shape != golden.shape or not same_answers(logits, golden) or _differ(logits, golden):
+        raise VerificationError(f"{path} does not compute the bundle's operating point u={point.u:.4f}")
+    binding = session.io_binding()
+    x, y = inputs[:1].copy(), np.zeros_like(golden)
+    binding.bind_input(session.get_inputs()[0].name, "cpu", 0, np.float32, x.shape, x.ctypes.data)
+    binding.bind_output(session.get_outputs()[0].name, "cpu", 0, np.float32, y.shape, y.ctypes.data)
+    return lambda keep=(x, y): session.run_with_iobinding(binding)
+
+
+def _differ(logits: FloatArray, golden: FloatArray, tolerance: float = 1e-3) -> bool:
+    return not float(np.abs(logits - golden).max()) <= tolerance * float(np.abs(golden).max())
+
+
+def _timed(run: Run) -> float:
+    start = time.perf_counter_ns()
+    run()
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _ratio(times: Sequence[float], base: Sequence[float] | None) -> float | None:
+    return None if base is None else statistics.median(t / b for t, b in zip(times, base, strict=True))
+
+
+def benchmark(
+    engine: Engine,
+    *,
+    dial: Sequence[float] | None = None,
+    static: Mapping[float, Path] | None = None,
+    chained: bool = False,
+    rounds: int = 200,
+) -> Benchmark:
+    """Time throttle settings, all in turn in every round, so that noise hits all of them alike.
+
+    Args:
+        engine: a loaded bundle.
+        dial: throttle settings; by default every operating point.
+        static: u -> plain ONNX file of the sub-network there (``python -m export.static``); its u join the dial.
+        chained: also time one session per block.
+        rounds: passes over all settings.
+
+    Raises:
+        VerificationError: a static file computes something else.
+    """
+    static = static or {}
+    settings = sorted({*(dial if dial is not None else [p.u for p in engine.points] if not static else []), *static})
+    x = engine.bundle.golden[0][:1].copy()
+    linked: dict[float, Run] = {u: lambda u=u: engine.run(x, u) for u in settings}
+    plain = {u: _static(engine, path, engine.point_at(u)) for u, path in static.items()}
+    blocks = {u: _Chained(engine, engine.point_at(u)) for u in settings} if chained else {}
+    others: dict[tuple[str, float], Run] = {("static", u): run for u, run in plain.items()}
+    others |= {("chained", u): lambda b=b: b.run(x) for u, b in blocks.items()}
+    times: dict[tuple[str, float], list[float]] = {}
+    gc.collect()
+    gc.disable()
+    try:
+        for k in range(_WARM_UP + rounds):
+            for u in settings:
+                lap = {("switched", u): _timed(linked[u]), ("linked", u): _timed(linked[u])}
+                lap |= {kind: _timed(run) for kind, run in others.items() if kind[1] == u}
+                if k >= _WARM_UP:
+                    for kind, value in lap.items():
+                        times.setdefault(kind, []).append(value)
+    finally:
+        gc.enable()
+    points = [_point(engine.point_at(u), u, times, switched=len(settings) > 1) for u in settings]
+    return Benchmark({**describe_machine(), "threads": engine.settings.threads, "device": engine.device}, tuple(points))
+
+
+def _point(
+    point: OperatingPoint, u: float, times: Mapping[tuple[str, float], Sequence[float]], *, switched: bool
+) -> PointTiming:
+    steady = times["linked", u]
+    return PointTiming(
+        u=u,
+        macs=point.macs,
+        utilisation=point.utilisation,
+        latency_p50_ms=statistics.median(steady),
+        latency_p95_ms=float(np.percentile(steady, 95)),
+        against_static=_ratio(steady, times.get(("static", u))),
+        against_chained=_ratio(steady, times.get(("chained", u))),
+        after_switch=_ratio(times["switched", u], steady) if switched else None,
+    )

@@ -1,0 +1,173 @@
+"""The engine: every operating point resident, the throttle chosen anew for each inference."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.bundle import Bundle, Manifest, OperatingPoint, open_bundle
+from tnn_edge.errors import InputError
+from tnn_edge.runtime.plans import PlanSet, find_plans, install
+from tnn_edge.runtime.providers import Device, SessionSettings, choose_device, open_session, session_options
+
+__all__ = ["Engine", "Result", "load"]
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One inference.
+
+    Attributes:
+        logits: shape [1, classes].
+        u: the throttle asked for.
+        point: the operating point that ran.
+        latency_ms: wall time of the run, without checking and copying the input.
+    """
+
+    logits: FloatArray
+    u: float
+    point: OperatingPoint
+    latency_ms: float
+
+    @property
+    def blocks_run(self) -> tuple[str, ...]:
+        """Gated blocks with at least one component on; the others are not in the graph that ran."""
+        return self.point.blocks_on
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of this inference."""
+        return self.point.macs
+
+
+class _Resident:
+    """A session with its input and output bound to fixed memory, so that a call allocates nothing."""
+
+    def __init__(self, session: Any, x: FloatArray, logits: FloatArray) -> None:
+        self.session = session
+        self.binding = session.io_binding()
+        (taken,), (given,) = session.get_inputs(), session.get_outputs()
+        self.binding.bind_input(taken.name, "cpu", 0, np.float32, x.shape, x.ctypes.data)
+        self.binding.bind_output(given.name, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+
+    def run(self) -> None:
+        self.session.run_with_iobinding(self.binding)
+
+
+class Engine:
+    """Runs a bundle at any throttle. A context manager; safe to call from several threads, one at a time inside.
+
+    Args:
+        bundle: an opened bundle.
+        plans: its installed plans.
+        device: ``cpu`` or ``cuda``.
+        settings: threads and spinning.
+    """
+
+    def __init__(self, bundle: Bundle, plans: PlanSet, device: Device, settings: SessionSettings) -> None:
+        self.bundle = bundle
+        self.plans = plans
+        self.device = device
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._shape = self.manifest.input.shape
+        self._input: FloatArray = np.zeros(self._shape, dtype=np.float32)
+        self._logits: FloatArray = np.zeros((1, len(self.manifest.labels)), dtype=np.float32)
+        options = session_options(settings, optimise=device != "cpu")
+        self._resident: dict[float, _Resident] = {
+            point.u: _Resident(open_session(path, options, device), self._input, self._logits)
+            for point, path in zip(self.points, plans.paths, strict=True)
+        }
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the sessions; running afterwards raises RuntimeError."""
+        with self._lock:
+            self._resident.clear()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.bundle.manifest
+
+    @property
+    def points(self) -> tuple[OperatingPoint, ...]:
+        """Operating points, u rising."""
+        return self.manifest.operating_points
+
+    def point_at(self, u: float) -> OperatingPoint:
+        """The operating point that throttle u selects.
+
+        Raises:
+            ThrottleRangeError: u lies outside [0, 1] or is NaN.
+        """
+        return self.manifest.point_at(u)
+
+    def run(self, x: FloatArray, u: float = 1.0) -> Result:
+        """Classify one preprocessed image.
+
+        Args:
+            x: float32, shape as the manifest's input says.
+            u: throttle in [0, 1]; effective at once, a change loads and builds nothing.
+
+        Raises:
+            InputError: x has another shape or dtype.
+            ThrottleRangeError: u lies outside [0, 1] or is NaN.
+        """
+        point = self.point_at(u)
+        if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape != self._shape:
+            got = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
+            raise InputError(
+                f"x must be float32 {list(self._shape)}, got {got}; tnn_edge.camera.preprocess makes it from an image"
+            )
+        with self._lock:
+            resident = self._resident.get(point.u)
+            if resident is None:
+                raise RuntimeError("the engine is closed")
+            np.copyto(self._input, x)
+            start = time.perf_counter_ns()
+            resident.run()
+            latency_ms = (time.perf_counter_ns() - start) / 1e6
+            return Result(self._logits.copy(), u, point, latency_ms)
+
+
+def load(
+    bundle: Path | str,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    *,
+    settings: SessionSettings | None = None,
+    cache: Path | None = None,
+) -> Engine:
+    """Open a bundle and load all its operating points, installing it first where that has not been done.
+
+    Args:
+        bundle: the bundle's folder.
+        device: ``auto`` takes CUDA where there is; ``cuda`` and ``cpu`` are strict.
+        settings: threads and spinning; by default one thread that does not spin.
+        cache: folder of the plans; by default ``$TNN_EDGE_CACHE`` or the user's cache folder.
+
+    Raises:
+        BundleError: the bundle is damaged or unsound.
+        ProviderError: the device cannot be had.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    opened = open_bundle(bundle)
+    chosen = choose_device(device)
+    plans = find_plans(opened, chosen, cache) or install(opened, chosen, cache)
+    return Engine(opened, plans, chosen, settings or SessionSettings())

@@ -1,0 +1,194 @@
+"""Install: link and optimise every operating point once per machine, and keep the plans.
+
+A plan is a graph that ONNX Runtime has optimised for this CPU, saved, and loaded again without further optimisation:
+as fast as an ordinary session, and loaded in milliseconds. The plans of a bundle share one weight file. They lie in
+the user's cache folder under a key of everything they depend on; a set that is damaged or that something else wrote
+is built anew, never trusted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from tnn_edge.bundle import Bundle
+from tnn_edge.bundle.reading import file_sha256
+from tnn_edge.errors import PlanError
+from tnn_edge.runtime.machine import cpu_features
+from tnn_edge.runtime.providers import Device, SessionSettings, check_distribution, open_session, session_options
+
+__all__ = ["PlanSet", "cache_folder", "find_plans", "install"]
+
+_INDEX = "plans.json"
+_WEIGHTS = "weights.bin"
+
+
+@dataclass(frozen=True)
+class PlanSet:
+    """The installed plans of a bundle.
+
+    Attributes:
+        folder: where they lie.
+        paths: one ONNX file per operating point, u rising.
+        macs: MACs counted on each linked graph.
+        offered_bytes: weights of all plans, before equal bytes were shared.
+        stored_bytes: size of the shared weight file.
+    """
+
+    folder: Path
+    paths: tuple[Path, ...]
+    macs: tuple[int, ...]
+    offered_bytes: int
+    stored_bytes: int
+
+
+def cache_folder() -> Path:
+    """``$TNN_EDGE_CACHE``, or the user's cache folder."""
+    named = os.environ.get("TNN_EDGE_CACHE")
+    return Path(named) if named else platformdirs.user_cache_path("tnn-edge")
+
+
+def _key(bundle: Bundle, device: Device) -> dict[str, Any]:
+    import onnxruntime
+
+    from tnn_edge.runtime.linker import LINKER_VERSION
+
+    return {
+        "bundle": bundle.digest,
+        "onnxruntime": onnxruntime.__version__,
+        "device": device,
+        "optimisation": "all",
+        "cpu_features": cpu_features() if device == "cpu" else (),
+        "linker": LINKER_VERSION,
+    }
+
+
+def _folder(bundle: Bundle, key: dict[str, Any], cache: Path | None) -> Path:
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    safe_name = "".join(c if c.isalnum() or c in "-_" else "_" for c in bundle.manifest.name)[:64]
+    return (cache or cache_folder()) / "plans" / f"{safe_name}-{digest}"
+
+
+def find_plans(bundle: Bundle, device: Device, cache: Path | None = None) -> PlanSet | None:
+    """The installed plans, if every byte is as it was written; None otherwise."""
+    check_distribution()
+    key = _key(bundle, device)
+    return _read(_folder(bundle, key, cache), key)
+
+
+def _read(folder: Path, key: dict[str, Any]) -> PlanSet | None:
+    try:
+        index = json.loads((folder / _INDEX).read_text())
+        if index["key"] != json.loads(json.dumps(key)):
+            return None
+        if any(file_sha256(folder / name) != digest for name, digest in index["files"].items()):
+            return None
+        paths = tuple(folder / name for name in index["plans"])
+        return PlanSet(folder, paths, tuple(index["macs"]), index["offered_bytes"], index["stored_bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def install(bundle: Bundle, device: Device, cache: Path | None = None) -> PlanSet:
+    """Build the plans of a bundle for this machine, or find them.
+
+    Safe to run twice at once: the second waits and finds what the first built. An interrupted install leaves nothing
+    under the final name.
+
+    Args:
+        bundle: an opened bundle; its ONNX files are checked before they are used.
+        device: ``cpu`` or ``cuda``.
+        cache: folder for the plans; by default `cache_folder`.
+
+    Raises:
+        BundleError: a block is unsound.
+        PlanError: the plans cannot be written or optimised.
+    """
+    check_distribution()
+    key = _key(bundle, device)
+    folder = _folder(bundle, key, cache)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(folder.with_suffix(".lock")):
+            found = _read(folder, key)
+            if found is not None:
+                return found
+            _clear_leftovers(folder)
+            with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as partial:
+                _build(bundle, device, key, Path(partial) / folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+                (Path(partial) / folder.name).rename(folder)
+    except OSError as err:
+        raise PlanError(f"cannot write plans to {folder}: {err.strerror}; set TNN_EDGE_CACHE to another folder") from err
+    built = _read(folder, key)
+    if built is None:
+        raise PlanError(f"the plans in {folder} changed while they were written; run the install again")
+    return built
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """What an install that was killed left behind; the lock is held, so nobody is writing there."""
+    for partial in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _build(bundle: Bundle, device: Device, key: dict[str, Any], folder: Path) -> None:
+    import onnx_ir as ir
+
+    from tnn_edge.bundle.structure import check_structure
+    from tnn_edge.runtime.linker import link
+    from tnn_edge.runtime.macs import graph_macs
+    from tnn_edge.runtime.weight_store import WeightStore
+
+    check_structure(bundle)
+    folder.mkdir()
+    points = bundle.manifest.operating_points
+    names = [f"point_{i:02d}.onnx" for i in range(len(points))]
+    macs = [0] * len(points)
+    with WeightStore(folder / _WEIGHTS) as store:
+        for i in reversed(range(len(points))):  # the largest first: the smaller ones are views of it
+            linked = ir.to_proto(link(bundle, points[i].gates))
+            macs[i] = graph_macs(linked)
+            model = _optimised(linked.SerializeToString(), folder) if device == "cpu" else ir.from_proto(linked)
+            store.add_model(model)
+            ir.save(model, folder / names[i])
+        index = {
+            "key": key,
+            "plans": names,
+            "macs": macs,
+            "offered_bytes": store.offered_bytes,
+            "stored_bytes": store.stored_bytes,
+        }
+    index["files"] = {name: file_sha256(folder / name) for name in (*names, _WEIGHTS)}
+    (folder / _INDEX).write_text(json.dumps(index))
+
+
+def _optimised(model: bytes, folder: Path) -> Any:
+    """What ONNX Runtime makes of a model on this CPU."""
+    import onnx_ir as ir
+
+    path = folder / "optimised.onnx"
+    options = session_options(SessionSettings(), optimise=True)
+    options.optimized_model_filepath = str(path)
+    open_session(model, options, "cpu")
+    optimised = ir.load(path)
+    path.unlink()
+    return optimised

@@ -1,0 +1,125 @@
+"""Prove that each operating point computes what the PyTorch network computes, and skips what it says it skips."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.runtime.engine import Engine
+
+__all__ = ["PointCheck", "Verification", "is_falling", "same_answers", "verify"]
+
+FloatArray = npt.NDArray[np.float32]
+
+_NOISE_BAND = 0.05
+
+
+@dataclass(frozen=True)
+class PointCheck:
+    """One operating point.
+
+    Attributes:
+        error: largest difference from the golden logits, as a share of the largest golden logit.
+        same_top1: the arg max is the golden one wherever the golden margin exceeds twice the error.
+        linked_macs: MACs counted on the linked graph.
+        latency_ms: median over the golden inputs, None if not timed.
+    """
+
+    u: float
+    blocks_run: int
+    blocks: int
+    macs: int
+    linked_macs: int
+    error: float
+    same_top1: bool
+    latency_ms: float | None
+
+    def faults(self, tolerance: float) -> list[str]:
+        """What is wrong with the point, in words."""
+        found = []
+        if not self.error <= tolerance:  # also true for NaN
+            found.append(f"u={self.u:.4f}: error {self.error:.2e} exceeds {tolerance:.0e}")
+        if not self.same_top1:
+            found.append(f"u={self.u:.4f}: another class than the golden output's")
+        if self.macs != self.linked_macs:
+            found.append(f"u={self.u:.4f}: {self.linked_macs} MACs in the linked graph, {self.macs} in the manifest")
+        return found
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All operating points, and what is wrong with them."""
+
+    points: tuple[PointCheck, ...]
+    faults: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-able values."""
+        return {"points": [asdict(point) for point in self.points], "faults": list(self.faults)}
+
+
+def same_answers(logits: FloatArray, golden: FloatArray) -> bool:
+    """The arg max agrees wherever the golden top-2 margin exceeds twice the largest difference; shapes [N, classes]."""
+    if golden.shape[1] < 2:
+        return True
+    top = np.sort(golden, axis=1)
+    decided = top[:, -1] - top[:, -2] > 2 * np.abs(logits - golden).max(axis=1)
+    return bool((logits.argmax(axis=1) == golden.argmax(axis=1))[decided].all())
+
+
+def verify(engine: Engine, *, timing: bool = False, rounds: int = 30) -> Verification:
+    """Run the golden inputs at every operating point and compare.
+
+    Args:
+        engine: a loaded bundle.
+        timing: also measure latency, and demand that it falls from full to half to the lowest u.
+        rounds: timed passes over all points, interleaved, so that noise hits all alike.
+    """
+    inputs, outputs = engine.bundle.golden
+    latencies = _latencies(engine, rounds) if timing else None
+    checks = []
+    for i, point in enumerate(engine.points):
+        logits = np.concatenate([engine.run(x[None], point.u).logits for x in inputs])
+        checks.append(
+            PointCheck(
+                u=point.u,
+                blocks_run=len(point.blocks_on),
+                blocks=len(point.gates),
+                macs=point.macs,
+                linked_macs=engine.plans.macs[i],
+                error=float(np.abs(logits - outputs[i]).max() / np.abs(outputs[i]).max()),
+                same_top1=same_answers(logits, outputs[i]),
+                latency_ms=None if latencies is None else latencies[i],
+            )
+        )
+    faults = [fault for check in checks for fault in check.faults(engine.manifest.tolerance)]
+    if latencies is not None and not is_falling(latencies):
+        shown = ", ".join(f"{latencies[i]:.3f}" for i in _three(latencies))
+        faults.append(f"latency does not fall with u: {shown} ms at the lowest, half and full u")
+    return Verification(tuple(checks), tuple(faults))
+
+
+def _latencies(engine: Engine, rounds: int) -> list[float]:
+    inputs, _ = engine.bundle.golden
+    times: list[list[float]] = [[] for _ in engine.points]
+    for k in range(rounds):
+        x = inputs[k % len(inputs)][None]
+        for i, point in enumerate(engine.points):
+            times[i].append(engine.run(x, point.u).latency_ms)
+    return [statistics.median(each) for each in times]
+
+
+def _three(latencies: list[float]) -> tuple[int, int, int]:
+    return 0, len(latencies) // 2, len(latencies) - 1
+
+
+def is_falling(latencies: list[float], noise_band: float = _NOISE_BAND) -> bool:
+    """Latency at the lowest, half and full u rises with u, each step by more than the noise band or within it."""
+    lowest, half, full = (latencies[i] for i in _three(latencies))
+    steps = itertools.pairwise((lowest, half, full))
+    return lowest < full and all(low <= high * (1 + noise_band) for low, high in steps)
