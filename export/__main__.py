@@ -9,6 +9,7 @@ import typer
 
 from export.bundle import export_bundle
 from tnn_edge.cli.program import program
+from tnn_edge.errors import RunError
 from tnn_edge.nn.checkpoint import read_run
 from tnn_edge.nn.dataset import load_images
 
@@ -26,6 +27,8 @@ def main(
     held_out = None
     if data is not None:
         description = read_run(run)
+        if not description.recipe["data"]["held_out"]:
+            raise RunError(f"{run}: its recipe holds out no images to measure on; leave --data away")
         images = load_images(data, "train", image_size=description.image_size)
         _, held_out = images.hold_out(description.recipe["data"]["held_out"])
     manifest = export_bundle(run, out, data=held_out, licence=licence, overwrite=overwrite)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from onnxscript import optimizer
 from torch import Tensor, nn
 
@@ -35,6 +36,7 @@ def to_onnx(module: nn.Module, x: Tensor) -> ir.Model:
     optimizer.fold_constants(model)
     _drop_zero_biases(model.graph)
     optimizer.remove_unused_nodes(model)
+    ClearMetadataAndDocStringPass()(model)  # the exporter notes this machine's source paths
     return model
 
 
@@ -56,10 +58,9 @@ def _modules(network: ThrottleableNetwork, x: Tensor) -> Iterator[tuple[str, nn.
 
 def _branch_value(graph: ir.Graph, norm: str) -> str:
     for node in graph:
-        if node.op_type == "BatchNormalization" and node.inputs[1] is not None:
-            if node.inputs[1].name == f"{norm}.weight":
-                assert node.outputs[0].name is not None
-                return node.outputs[0].name
+        scale = node.inputs[1] if node.op_type == "BatchNormalization" else None
+        if scale is not None and scale.name == f"{norm}.weight":
+            return str(node.outputs[0].name)
     raise AssertionError(f"the traced block has no normalisation {norm}")
 
 
@@ -103,18 +104,10 @@ def export_blocks(network: ThrottleableNetwork, image_size: int, folder: Path) -
                 data = np.ascontiguousarray(tensor.numpy(), dtype="<f4").tobytes()
                 value.const_value = ir.ExternalTensor(
                     Path(WEIGHTS).name, weights.tell(), len(data), ir.DataType.FLOAT,
-                    shape=ir.Shape(tensor.shape), name=str(value.name), base_dir=folder / "blocks",
+                    shape=ir.Shape(tensor.numpy().shape), name=str(value.name), base_dir=folder / "blocks",
                 )  # fmt: skip
                 weights.write(data)
             file = f"blocks/{len(specs):02d}_{name}.onnx"
-            drop_metadata(model)
             ir.save(model, folder / file)
             specs.append(_spec(name, file, module, model.graph))
     return specs
-
-
-def drop_metadata(model: ir.Model) -> None:
-    """Drop the exporter's notes (source paths and line numbers of this machine) from a model."""
-    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-
-    ClearMetadataAndDocStringPass()(model)

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from export.blocks import export_blocks
 from export.card import model_card
-from export.golden import PointAccuracy, golden_outputs, point_accuracy
+from export.golden import golden_outputs
 from tnn_edge.bundle import FileSpec, GateSpec, InputSpec, Manifest, OperatingPoint
 from tnn_edge.bundle.manifest import SCHEMA_VERSION
 from tnn_edge.bundle.reading import GOLDEN, MANIFEST, STATISTICS, file_sha256
 from tnn_edge.errors import BundleError
 from tnn_edge.nn.checkpoint import RunDescription, load_network, read_run, read_statistics_table, use_point
 from tnn_edge.nn.dataset import ImageSet, normalised
+from tnn_edge.nn.evaluation import evaluate
 from tnn_edge.nn.gating import GateVector, utilisation
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.norm import Statistics
@@ -78,7 +78,7 @@ def export_bundle(
         use_point(network, table, len(points) - 1)
         blocks = export_blocks(network, description.image_size, folder)
         if table is not None:
-            np.savez(folder / STATISTICS, **_statistics_arrays(network, table[:-1]))
+            np.savez(folder / STATISTICS, **_statistics_arrays(table[:-1]))
         _write_golden(folder / GOLDEN, network, description, [gates for _, gates in points], table, data)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -119,7 +119,7 @@ def _triple(values: Sequence[float]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _statistics_arrays(network: ThrottleableNetwork, table: Sequence[Statistics]) -> dict[str, Any]:
+def _statistics_arrays(table: Sequence[Statistics]) -> dict[str, Any]:
     """``<block>/<tensor>`` -> [rows, C], the name that the block's ONNX graph gives the tensor."""
     arrays: dict[str, Any] = {}
     for norm in table[0]:
@@ -141,13 +141,10 @@ def _write_golden(
         generator = torch.Generator().manual_seed(0)
         inputs = torch.randn(N_GOLDEN, 3, description.image_size, description.image_size, generator=generator)
     else:
-        inputs = _normalised(data.images[:: max(1, len(data) // N_GOLDEN)][:N_GOLDEN], description)
+        chosen = data.images[:: max(1, len(data) // N_GOLDEN)][:N_GOLDEN]
+        inputs = normalised(chosen, description.mean, description.std)
     outputs = golden_outputs(network, points, table, inputs)
     np.savez_compressed(path, inputs=inputs.numpy(), outputs=outputs.numpy())
-
-
-def _normalised(images: Tensor, description: RunDescription) -> Tensor:
-    return normalised(images, description.mean, description.std)
 
 
 def _operating_points(
@@ -158,12 +155,12 @@ def _operating_points(
     data: ImageSet | None,
 ) -> tuple[OperatingPoint, ...]:
     costs = network.component_costs(description.image_size)
-    images = [] if data is None else [_normalised(part, description) for part in data.images.split(250)]
-    targets = [] if data is None else list(data.targets.split(250))
     found: list[OperatingPoint] = []
     for index, (u, gates) in enumerate(points):
         use_point(network, table, index)
-        measured: PointAccuracy | None = point_accuracy(network, gates, images, targets) if images else None
+        judged = None
+        if data is not None:
+            judged = evaluate(network, gates, data, mean=description.mean, std=description.std)
         found.append(
             OperatingPoint(
                 u=u,
@@ -171,8 +168,8 @@ def _operating_points(
                 utilisation=utilisation(gates, costs),
                 macs=network.macs(gates, description.image_size),
                 statistics=None if table is None or index == len(points) - 1 else index,
-                accuracy=None if measured is None else measured.accuracy,
-                confidence=None if measured is None else measured.confidence,
+                accuracy=None if judged is None else judged.accuracy,
+                confidence=None if judged is None else judged.confidence,
             )
         )
     return tuple(found)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 from tnn_edge.bundle import Manifest
 from tnn_edge.nn.checkpoint import RunDescription
 
 __all__ = ["model_card"]
+
+
+_MEASURED = (
+    "Accuracy and confidence on held-out training images, with PyTorch; MACs of the sliced network (one multiply-add "
+    "is one MAC; bias, normalisation and activation not counted)."
+)
 
 
 def model_card(manifest: Manifest, run: RunDescription) -> str:
@@ -21,14 +29,11 @@ def model_card(manifest: Manifest, run: RunDescription) -> str:
         [
             f"# {manifest.name}",
             "",
-            f"A throttleable image classifier ({run.architecture}, {len(manifest.labels)} classes, "
-            f"{run.image_size}x{run.image_size} RGB) as per-block ONNX subgraphs. The throttle u in [0, 1] selects one of "
-            f"{len(manifest.operating_points)} operating points; normalisation statistics: {run.statistics}.",
+            _summary(manifest, run),
             "",
             "## Operating points",
             "",
-            "Accuracy and confidence on held-out training images, with PyTorch; MACs of the sliced network (one "
-            "multiply-add is one MAC; bias, normalisation and activation not counted).",
+            _MEASURED,
             "",
             "| u from | blocks on | utilisation | MMAC | accuracy | confidence |",
             "|---|---|---|---|---|---|",
@@ -50,7 +55,7 @@ def model_card(manifest: Manifest, run: RunDescription) -> str:
             f"Recipe (seed {run.recipe.get('seed', 0)}):",
             "",
             "```json",
-            _json(run.recipe),
+            json.dumps(run.recipe, indent=1),
             "```",
             "",
             "## Licence",
@@ -61,11 +66,14 @@ def model_card(manifest: Manifest, run: RunDescription) -> str:
     )
 
 
+def _summary(manifest: Manifest, run: RunDescription) -> str:
+    statistics = "shared by all points" if run.statistics == "shared" else "measured for each point"
+    return (
+        f"A throttleable image classifier ({run.architecture}, {len(manifest.labels)} classes, {run.image_size} x "
+        f"{run.image_size} RGB) as per-block ONNX subgraphs. The throttle u in [0, 1] selects one of "
+        f"{len(manifest.operating_points)} operating points; normalisation statistics are {statistics}."
+    )
+
+
 def _shown(value: object) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
-
-
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value, indent=1)

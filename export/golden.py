@@ -1,9 +1,8 @@
-"""What the PyTorch network answers at each operating point: golden outputs and accuracy."""
+"""What the PyTorch network answers at each operating point."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from tnn_edge.nn.gating import GateVector, as_masks
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.norm import Statistics
 
-__all__ = ["PointAccuracy", "golden_outputs", "point_accuracy"]
+__all__ = ["golden_outputs"]
 
 
 @torch.no_grad()
@@ -29,26 +28,3 @@ def golden_outputs(
         use_point(network, table, index)
         rows.append(network(inputs, as_masks(gates, len(inputs))))
     return torch.stack(rows)
-
-
-@dataclass(frozen=True)
-class PointAccuracy:
-    """Share of right answers, and mean of the largest softmax."""
-
-    accuracy: float
-    confidence: float
-
-
-@torch.no_grad()
-def point_accuracy(
-    network: ThrottleableNetwork, gates: GateVector, images: Sequence[Tensor], targets: Sequence[Tensor]
-) -> PointAccuracy:
-    """Accuracy of the sliced network over batches of normalised images [B, 3, H, W] and targets [B]."""
-    right, confidence, n = 0, 0.0, 0
-    for x, y in zip(images, targets, strict=True):
-        probabilities = network.sliced(x, gates).softmax(dim=1)
-        top, answer = probabilities.max(dim=1)
-        right += int((answer == y).sum())
-        confidence += float(top.sum())
-        n += len(y)
-    return PointAccuracy(right / n, confidence / n)

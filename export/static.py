@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tnn_edge.cli.program import program
 from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table, use_point
-from tnn_edge.nn.gating import GateVector
+from tnn_edge.nn.gating import GateVector, check_throttle
 from tnn_edge.nn.network import ThrottleableNetwork
 
 __all__ = ["export_static"]
@@ -39,7 +39,12 @@ class _SubNetwork(nn.Module):
 
 
 def export_static(run: Path, u: float, out: Path) -> None:
-    """Export the sub-network that u selects, with that point's normalisation statistics, batch 1."""
+    """Export the sub-network that u selects, with that point's normalisation statistics, batch 1.
+
+    Raises:
+        ThrottleRangeError: u lies outside [0, 1] or is NaN.
+    """
+    check_throttle(u)
     description = read_run(run)
     network = load_network(run)
     points = network.schedule.operating_points(description.recipe.get("seed", 0))

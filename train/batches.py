@@ -43,7 +43,7 @@ def augmented(images: Tensor, settings: DataSettings, generator: torch.Generator
 def batches(
     data: ImageSet, settings: DataSettings, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch: (images float32 [B, 3, H, W] channels last, targets [B]). A last batch that is not full is left out."""
+    """One epoch: (images float32 [B, 3, H, W] channels last, targets [B]). A last batch that is not full is dropped."""
     order = torch.randperm(len(data), generator=generator)
     for start in range(0, len(data) - batch_size + 1, batch_size):
         chosen = order[start : start + batch_size]

@@ -24,6 +24,7 @@ from tnn_edge.cli.program import program
 from tnn_edge.errors import DatasetError, RunError
 from tnn_edge.nn.checkpoint import (
     RunDescription,
+    has_checkpoint,
     read_checkpoint,
     read_run,
     write_checkpoint,
@@ -31,8 +32,9 @@ from tnn_edge.nn.checkpoint import (
     write_statistics_table,
 )
 from tnn_edge.nn.dataset import ImageSet, load_images, normalised
+from tnn_edge.nn.evaluation import evaluate
 from tnn_edge.nn.network import ThrottleableNetwork
-from tnn_edge.nn.norm import Statistics, measure_statistics, read_statistics
+from tnn_edge.nn.norm import BatchNorm, Statistics, measure_statistics, read_statistics
 from tnn_edge.nn.registry import build_network
 from train.batches import batches
 from train.draws import DRAWS, StepResult
@@ -90,6 +92,8 @@ def _resume(
 ) -> dict[str, Any]:
     if read_run(run).recipe != recipe.model_dump(mode="json"):
         raise RunError(f"{run} was started with another recipe; resume it with that one or choose another --out")
+    if not has_checkpoint(run):
+        return {}  # interrupted in its first epoch: it starts anew
     weights, extra, progress = read_checkpoint(run)
     network.load_state_dict(weights)
     for name, parameter in network.named_parameters():
@@ -112,17 +116,6 @@ def _describe(recipe: Recipe, data: ImageSet, training: dict[str, Any]) -> RunDe
         recipe=recipe.model_dump(mode="json"),
         training=training,
     )
-
-
-@torch.no_grad()
-def accuracy(network: ThrottleableNetwork, data: ImageSet, recipe: Recipe, batch: int = 500) -> float:
-    """Share of right answers of the plain network (u = 1)."""
-    network.eval()
-    right = 0
-    for start in range(0, len(data), batch):
-        images = normalised(data.images[start : start + batch], recipe.data.mean, recipe.data.std)
-        right += int((network(images).argmax(dim=1) == data.targets[start : start + batch]).sum())
-    return right / len(data)
 
 
 def measure_table(network: ThrottleableNetwork, data: ImageSet, recipe: Recipe, batch: int = 512) -> list[Statistics]:
@@ -185,17 +178,21 @@ def train(recipe: Recipe, data: ImageSet, run: Path, *, resume: bool = False, so
 
     Raises:
         RunError: `run` already holds a run and `resume` is off, or holds one of another recipe.
+        DatasetError: the data has another number of classes, or too few images.
     """
     if not resume and (run / "run.json").exists():
         raise RunError(f"{run} already holds a run; --resume goes on with it, another --out starts anew")
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     network = build_network(recipe.network.architecture, recipe.network.sizes)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    n_classes = network.head.classifier.out_features
+    if n_classes != len(data.labels):
+        raise DatasetError(f"the recipe's network has {n_classes} classes, the data {len(data.labels)}")
+    network = network.to(memory_format=torch.channels_last)
     optimiser = _optimiser(network, recipe.optimiser)
     progress: dict[str, Any] = {"epochs": 0, "wall_minutes": 0.0, "cpu_minutes": 0.0}
     if resume and (run / "run.json").exists():
-        progress = _resume(run, recipe, network, optimiser, generator)
+        progress |= _resume(run, recipe, network, optimiser, generator)
     rest, held_out = data.hold_out(recipe.data.held_out)
     record = {"data": source, "images": len(rest), "held_out": len(held_out), **describe_machine()}
     write_run(run, _describe(recipe, data, record))
@@ -215,15 +212,15 @@ def train(recipe: Recipe, data: ImageSet, run: Path, *, resume: bool = False, so
             seen = sum(r.n_right for r in results) / (len(results) * recipe.optimiser.batch_size)
             figures = {"loss": loss, "accuracy/train": seen}
             if len(held_out):
-                figures["accuracy/held_out"] = accuracy(network, held_out, recipe)
+                full = network.schedule.vector(1.0)
+                judged = evaluate(network, full, held_out, mean=recipe.data.mean, std=recipe.data.std)
+                figures["accuracy/held_out"] = judged.accuracy
             for name, value in figures.items():
                 board.add_scalar(name, value, epoch + 1)
             shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
             eta = progress["wall_minutes"] / progress["epochs"] * (recipe.optimiser.epochs - progress["epochs"])
             console.print(f"epoch {epoch + 1}/{recipe.optimiser.epochs}  {shown}  {eta:.0f} min to go", highlight=False)
             wall, cpu = time.monotonic(), time.process_time()
-    if not progress["epochs"]:
-        write_checkpoint(run, network, extra={"generator": generator.get_state()}, progress=progress)
     if recipe.throttle.statistics == "per_point":
         console.print("measuring the normalisation statistics of each operating point")
         write_statistics_table(run, measure_table(network, rest, recipe))
@@ -232,15 +229,55 @@ def train(recipe: Recipe, data: ImageSet, run: Path, *, resume: bool = False, so
     return description
 
 
+def write_untrained(recipe: Recipe, run: Path, n_images: int = 64) -> None:
+    """Write a run with random weights, for a network that is only to be timed or tried.
+
+    Normalisation gets random values too: with those of a fresh network every branch would be zero.
+
+    Raises:
+        RunError: `run` already holds a run.
+    """
+    if (run / "run.json").exists():
+        raise RunError(f"{run} already holds a run; choose another --out")
+    generator = torch.Generator().manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    network = build_network(recipe.network.architecture, recipe.network.sizes)
+    for norm in (module for module in network.modules() if isinstance(module, BatchNorm)):
+        norm.weight.data.uniform_(0.2, 0.6, generator=generator)
+        norm.bias.data.uniform_(-0.2, 0.2, generator=generator)
+    size, n_classes = recipe.data.image_size, network.head.classifier.out_features
+    noise = ImageSet(
+        images=torch.randint(0, 256, (n_images, 3, size, size), dtype=torch.uint8, generator=generator),
+        targets=torch.arange(n_images) % n_classes,
+        labels=tuple(f"class {i}" for i in range(n_classes)),
+        names=tuple(f"noise/{i}" for i in range(n_images)),
+    )
+    write_checkpoint(run, network, extra={"generator": generator.get_state()}, progress={"epochs": 0})
+    if recipe.throttle.statistics == "per_point":
+        write_statistics_table(run, measure_table(network, noise, recipe))
+    write_run(run, _describe(recipe, noise, {"data": "none: random weights", **describe_machine()}))
+
+
 def main(
     recipe: Annotated[Path, typer.Option(help="Recipe, a TOML file.")],
-    data: Annotated[Path, typer.Option(help="CIFAR-10 root, image-folder tree, or folder with zips of one.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    data: Annotated[
+        Path | None, typer.Option(help="CIFAR-10 root, image-folder tree, or folder with zips of one.")
+    ] = None,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Write random weights, from the recipe's seed; needs no data.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 into the data folder first.")] = False,
 ) -> None:
     """Train the data path of a throttleable classifier (phase 1)."""
     settings = read_recipe(recipe)
+    if untrained:
+        write_untrained(settings, out)
+        console.print(f"done: {out} (random weights)")
+        return
+    if data is None:
+        raise typer.BadParameter("name the data folder, or pass --untrained", param_hint="--data")
     if download:
         from torchvision.datasets import CIFAR10
 

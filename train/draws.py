@@ -40,7 +40,7 @@ def _result(loss: Tensor, logits: Tensor, targets: Tensor) -> StepResult:
 
 
 def plain(
-    network: ThrottleableNetwork, images: Tensor, targets: Tensor, recipe: Recipe, generator: torch.Generator
+    network: ThrottleableNetwork, images: Tensor, targets: Tensor, recipe: Recipe, _generator: torch.Generator
 ) -> StepResult:
     """u = 1: the network the paper calls naive."""
     logits = network(images)

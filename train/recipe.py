@@ -54,7 +54,7 @@ class DataSettings(_Settings):
 class OptimiserSettings(_Settings):
     """SGD with Nesterov momentum; the rate rises linearly, then falls as a half cosine to zero."""
 
-    epochs: int = Field(ge=0)
+    epochs: int = Field(gt=0)
     batch_size: int = Field(128, gt=0)
     learning_rate: float = Field(0.1, gt=0)
     warmup_epochs: float = Field(1.0, ge=0)

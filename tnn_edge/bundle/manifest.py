@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -26,7 +26,7 @@ __all__ = [
     "utilisation",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 Bits = Annotated[str, StringConstraints(pattern=r"^[01]+$")]
 """One character per component, ``1`` where it is on."""
@@ -34,16 +34,18 @@ Bits = Annotated[str, StringConstraints(pattern=r"^[01]+$")]
 
 def _inside(path: str) -> str:
     parts = PurePosixPath(path).parts
-    if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
+    if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path or "\0" in path:
         raise ValueError(f"{path!r} must be a relative path inside the bundle")
     return path
 
 
 InnerPath = Annotated[str, AfterValidator(_inside)]
+Pixels = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0.0)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FileSpec(_Strict):
@@ -61,13 +63,13 @@ class InputSpec(_Strict):
     """
 
     name: str
-    shape: tuple[Literal[1], Literal[3], int, int]
+    shape: tuple[Literal[1], Literal[3], Pixels, Pixels]
     layout: Literal["NCHW"] = "NCHW"
     dtype: Literal["float32"] = "float32"
     colour_order: Literal["RGB"] = "RGB"
     resize: Literal["bilinear"] = "bilinear"
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
 
 
 class Slice(_Strict):
@@ -114,7 +116,7 @@ class GateSpec(_Strict):
     """A gate source: as many components as it has cost weights (MACs of each component when all are on)."""
 
     name: str
-    weights: tuple[float, ...] = Field(min_length=1)
+    weights: tuple[Positive, ...] = Field(min_length=1)
 
 
 class OperatingPoint(_Strict):
@@ -134,9 +136,9 @@ class OperatingPoint(_Strict):
     gates: dict[str, Bits]
     utilisation: float = Field(ge=0.0, le=1.0)
     macs: int = Field(ge=0)
-    statistics: int | None = Field(None, ge=0)
-    accuracy: float | None = Field(None, ge=0.0, le=1.0)
-    confidence: float | None = Field(None, ge=0.0, le=1.0)
+    statistics: int | None = Field(default=None, ge=0)
+    accuracy: float | None = Field(default=None, ge=0.0, le=1.0)
+    confidence: float | None = Field(default=None, ge=0.0, le=1.0)
 
     @property
     def blocks_on(self) -> tuple[str, ...]:
@@ -160,7 +162,7 @@ class Manifest(_Strict):
     blocks: tuple[BlockSpec, ...] = Field(min_length=1)
     gates: tuple[GateSpec, ...]
     operating_points: tuple[OperatingPoint, ...] = Field(min_length=1)
-    tolerance: float = Field(1e-4, gt=0.0)
+    tolerance: float = Field(default=1e-4, gt=0.0)
     """Largest difference between a golden output and the runtime's, as a share of the largest golden logit."""
     files: dict[InnerPath, FileSpec]
     licence: str
@@ -174,7 +176,8 @@ class Manifest(_Strict):
                 raise ValueError(f"block {block.name}: file {block.file} is not listed under files")
             named = {block.gate} if block.gate else set()
             for tensor in block.tensors.values():
-                named |= {s.gate for s in tensor.slices} | ({tensor.scaled_by, tensor.group_of} - {None})
+                named |= {s.gate for s in tensor.slices}
+                named |= {gate for gate in (tensor.scaled_by, tensor.group_of) if gate is not None}
             if unknown := sorted(named - set(gates)):
                 raise ValueError(f"block {block.name}: unknown gate {', '.join(unknown)}")
         for point in self.operating_points:
@@ -226,7 +229,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
 
     try:
         fields = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as err:
+    except (ValueError, RecursionError) as err:  # ValueError: also an integer of thousands of digits
         raise SchemaError(f"{where}: not valid JSON ({err}); the bundle is damaged, copy it again") from err
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:

@@ -51,21 +51,38 @@ class Bundle:
         """Inputs [N, 3, H, W] and, for each operating point, outputs [P, N, classes] of the PyTorch network."""
         arrays = _read_npz(self.path / GOLDEN)
         try:
-            return arrays["inputs"], arrays["outputs"]
+            inputs, outputs = arrays["inputs"], arrays["outputs"]
         except KeyError as err:
             raise BundleError(f"{self.path / GOLDEN}: array {err} is missing") from err
+        image, points, classes = self.manifest.input.shape[1:], self.manifest.operating_points, self.manifest.labels
+        fits = inputs.ndim == 4 and len(inputs) > 0 and inputs.shape[1:] == image
+        if not fits or outputs.shape != (len(points), len(inputs), len(classes)):
+            raise BundleError(
+                f"{self.path / GOLDEN}: inputs {list(inputs.shape)} and outputs {list(outputs.shape)} do not fit "
+                f"{len(points)} operating points, images {list(image)} and {len(classes)} labels"
+            )
+        return inputs, outputs
 
     @cached_property
     def statistics(self) -> dict[str, FloatArray]:
         """``<block>/<tensor>`` -> normalisation statistics [rows, C]; empty where all points share the blocks'."""
-        return _read_npz(self.path / STATISTICS) if STATISTICS in self.manifest.files else {}
+        arrays = _read_npz(self.path / STATISTICS) if STATISTICS in self.manifest.files else {}
+        last = max((p.statistics for p in self.manifest.operating_points if p.statistics is not None), default=-1)
+        if last >= 0 and not arrays:
+            raise BundleError(f"{self.path}: an operating point names statistics, and there is no {STATISTICS}")
+        for name, values in arrays.items():
+            if values.ndim != 2 or len(values) <= last:
+                raise BundleError(f"{self.path / STATISTICS}: {name} of shape {list(values.shape)} has no row {last}")
+        return arrays
 
 
 def _read_npz(path: Path) -> dict[str, FloatArray]:
     try:
+        with zipfile.ZipFile(path):  # np.load would also take a bare array
+            pass
         with np.load(path, allow_pickle=False) as arrays:
             return {name: np.asarray(arrays[name], dtype=np.float32) for name in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as err:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
         raise BundleError(f"{path}: cannot be read ({err})") from err
 
 
@@ -79,7 +96,9 @@ def _check_file(path: Path, spec: FileSpec) -> None:
     if status.st_size != spec.bytes:
         raise BundleError(f"{path} has {status.st_size} bytes, its manifest says {spec.bytes}; copy the bundle again")
     if file_sha256(path) != spec.sha256:
-        raise BundleError(f"{path} is damaged or was edited (SHA-256 differs from the manifest's); copy the bundle again")
+        raise BundleError(
+            f"{path} is damaged or was edited (SHA-256 differs from the manifest's); copy the bundle again"
+        )
 
 
 def open_bundle(path: Path | str) -> Bundle:

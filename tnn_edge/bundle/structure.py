@@ -32,6 +32,7 @@ def check_structure(bundle: Bundle) -> None:
         BundleError: a block is no ONNX model, uses an operator or a domain that is not allowed, holds functions or
             subgraphs, reads data outside the bundle, or fails the ONNX checker.
     """
+    opset: int | None = None
     for block in bundle.manifest.blocks:
         path = bundle.path / block.file
         try:
@@ -39,6 +40,10 @@ def check_structure(bundle: Bundle) -> None:
         except (DecodeError, ValueError, OSError) as err:
             raise BundleError(f"{path}: not an ONNX model ({err})") from err
         _check_nodes(model, path)
+        own_opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+        opset = own_opset if opset is None else opset
+        if own_opset != opset:
+            raise BundleError(f"{path}: opset {own_opset}, the blocks before it {opset}; linked blocks need one opset")
         for tensor in model.graph.initializer:
             _check_tensor(tensor, path, bundle)
         try:
@@ -66,7 +71,10 @@ def _check_nodes(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _check_tensor(tensor: onnx.TensorProto, path: Path, bundle: Bundle) -> None:
-    itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    try:
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError as err:
+        raise BundleError(f"{path}: tensor {tensor.name} is of unknown type {tensor.data_type}") from err
     size = math.prod(tensor.dims) * itemsize
     if any(d < 0 for d in tensor.dims) or size > _MAX_TENSOR_BYTES:
         raise BundleError(f"{path}: tensor {tensor.name} of shape {list(tensor.dims)} is too large")

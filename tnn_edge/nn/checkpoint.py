@@ -26,6 +26,7 @@ from tnn_edge.nn.registry import build_network
 
 __all__ = [
     "RunDescription",
+    "has_checkpoint",
     "load_network",
     "read_checkpoint",
     "read_run",
@@ -116,6 +117,11 @@ def write_checkpoint(
     _replace(run / _CHECKPOINT, lambda path: save_file(tensors, str(path), metadata=metadata))
 
 
+def has_checkpoint(run: Path) -> bool:
+    """Whether the run has finished an epoch."""
+    return (run / _CHECKPOINT).is_file()
+
+
 def read_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     """Weights by state-dict name, further tensors, progress.
 
@@ -123,8 +129,8 @@ def read_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], di
         RunError: there is no checkpoint, or it is damaged.
     """
     path = run / _CHECKPOINT
-    if not path.is_file():
-        raise RunError(f"{run} holds no checkpoint yet ({_CHECKPOINT} is missing)")
+    if not has_checkpoint(run):
+        raise RunError(f"{run} holds no checkpoint yet ({_CHECKPOINT} is missing); train.classifier --resume makes one")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -22,6 +24,7 @@ from tnn_edge.errors import DatasetError
 
 __all__ = ["ImageSet", "Split", "load_images", "normalised"]
 
+Pixels = npt.NDArray[np.uint8]
 Split = Literal["train", "test"]
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 _LAYOUT = (
@@ -79,7 +82,7 @@ def load_images(root: Path, split: Split, *, image_size: int) -> ImageSet:
     if not root.is_dir():
         raise DatasetError(f"data folder {root} does not exist; {_LAYOUT.format(split=split)}")
     if (root / "cifar-10-batches-py").is_dir():
-        return _from_torchvision(root, split)
+        return _from_torchvision(root, split, image_size)
     files = sorted(_tree_files(root, split) or _zip_files(root, split))
     if not files:
         raise DatasetError(f"no {split} images below {root}; {_LAYOUT.format(split=split)}")
@@ -99,15 +102,16 @@ def load_images(root: Path, split: Split, *, image_size: int) -> ImageSet:
     )
 
 
-def _from_torchvision(root: Path, split: Split) -> ImageSet:
+def _from_torchvision(root: Path, split: Split, image_size: int) -> ImageSet:
     from torchvision.datasets import CIFAR10
 
     try:
         data = CIFAR10(str(root), train=split == "train", download=False)
     except (RuntimeError, OSError, EOFError) as err:
         raise DatasetError(f"{root}: not a complete CIFAR-10 root ({err}); --download fetches it") from err
-    images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
+    resized = np.stack([_resized(Image.fromarray(image), image_size) for image in data.data])
     names = tuple(f"{split}/{data.classes[t]}/{i:05d}" for i, t in enumerate(data.targets))
+    images = torch.from_numpy(resized.transpose(0, 3, 1, 2).copy())
     return ImageSet(images=images, targets=torch.tensor(data.targets), labels=tuple(data.classes), names=names)
 
 
@@ -139,16 +143,20 @@ def _read(name: str, place: Path, archives: dict[Path, zipfile.ZipFile]) -> byte
         archives[place] = zipfile.ZipFile(place)
     try:
         return archives[place].read(name)
-    except (zipfile.BadZipFile, EOFError, OSError) as err:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as err:
         raise DatasetError(f"{place}: {name} is damaged ({err})") from err
 
 
-def _decode(data: bytes, where: str, image_size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _decode(data: bytes, where: str, image_size: int) -> Pixels:
     try:
         with Image.open(io.BytesIO(data)) as opened:
             image = opened.convert("RGB")
     except (UnidentifiedImageError, OSError) as err:
         raise DatasetError(f"{where} does not decode as an image ({err}); remove or replace it") from err
+    return _resized(image, image_size).transpose(2, 0, 1)
+
+
+def _resized(image: Image.Image, image_size: int) -> Pixels:
     if image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(image).transpose(2, 0, 1)
+    return np.asarray(image)  # [H, W, 3]

@@ -16,12 +16,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tnn_edge.errors import ThrottleRangeError
+
 __all__ = [
     "GateOrder",
     "GateSchedule",
     "GateVector",
     "active_components",
     "as_masks",
+    "check_throttle",
     "lowest_throttle",
     "offered_over_on",
     "utilisation",
@@ -32,9 +35,14 @@ GateVector = Mapping[str, tuple[int, ...]]
 """Gated module -> one 0 or 1 per component."""
 
 
-def _check_throttle(u: float) -> None:
+def check_throttle(u: float) -> None:
+    """Refuse what is no setting of the dial.
+
+    Raises:
+        ThrottleRangeError: u lies outside [0, 1] or is NaN.
+    """
     if not 0.0 <= u <= 1.0:  # also false for NaN
-        raise ValueError(f"throttle u must lie in [0, 1], got {u:g}")
+        raise ThrottleRangeError(f"throttle u must lie in [0, 1], got {u:g}")
 
 
 def active_components(u: float, n: int, *, at_least: int = 0) -> int:
@@ -43,9 +51,9 @@ def active_components(u: float, n: int, *, at_least: int = 0) -> int:
     Each k from 0 to n - 1 owns a share 1 / (n + 1) of the dial, k = n the rest.
 
     Raises:
-        ValueError: u lies outside [0, 1] or is NaN.
+        ThrottleRangeError: u lies outside [0, 1] or is NaN.
     """
-    _check_throttle(u)
+    check_throttle(u)
     return max(at_least, min(n, math.floor(u * (n + 1))))
 
 
@@ -54,6 +62,8 @@ def lowest_throttle(k: int, n: int) -> float:
     u = k / (n + 1)
     while active_components(u, n) < k:  # k / (n + 1) * (n + 1) may round below k
         u = math.nextafter(u, 1.0)
+    while u > 0.0 and active_components(lower := math.nextafter(u, 0.0), n) >= k:  # or a smaller u's up to it
+        u = lower
     return u
 
 
@@ -85,9 +95,9 @@ def utilisation(gates: GateVector, weights: Mapping[str, Sequence[float]]) -> fl
     Returns:
         A share in [0, 1].
     """
-    total = sum(sum(costs) for costs in weights.values())
-    active = sum(cost for name, bits in gates.items() for bit, cost in zip(bits, weights[name], strict=True) if bit)
-    return active / total
+    total = math.fsum(cost for costs in weights.values() for cost in costs)  # exact: all on is 1, never 1 + 2e-16
+    on = (cost for name, bits in gates.items() for bit, cost in zip(bits, weights[name], strict=True) if bit)
+    return math.fsum(on) / total
 
 
 @dataclass(frozen=True, kw_only=True)

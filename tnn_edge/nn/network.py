@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -14,7 +15,17 @@ from tnn_edge.nn.cost import conv_macs, conv_size
 from tnn_edge.nn.gating import GateSchedule, GateVector
 from tnn_edge.nn.norm import BatchNorm
 
-__all__ = ["GatedBlock", "Head", "SlicedTensor", "Stem", "StemKind", "ThrottleableNetwork"]
+__all__ = [
+    "GatedBlock",
+    "Head",
+    "Skip",
+    "SlicedTensor",
+    "Stem",
+    "StemKind",
+    "ThrottleableNetwork",
+    "block_name",
+    "stages",
+]
 
 StemKind = Literal["cifar", "imagenet"]
 
@@ -123,10 +134,35 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> logits [B, n_classes]."""
-        return self.classifier(x.mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
+        return logits
 
     def macs(self) -> int:
         return self.classifier.in_features * self.classifier.out_features
+
+
+def stages(channels: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[str, int, int, int, int]]:
+    """The blocks of a residual network of several stages, in order.
+
+    Args:
+        channels: channels after the stem, then after each stage.
+        blocks: blocks in each stage; the first of every stage but the first halves the map.
+
+    Yields:
+        Name, stage (counted from 0), input channels, output channels, stride.
+    """
+    if len(blocks) != len(channels) - 1:
+        raise ValueError(f"{len(channels) - 1} stages have channels, {len(blocks)} have blocks")
+    for stage, (before, after) in enumerate(pairwise(channels)):
+        for index in range(blocks[stage]):
+            first = index == 0
+            stride = 2 if first and stage > 0 else 1
+            yield block_name(stage, index), stage, before if first else after, after, stride
+
+
+def block_name(stage: int, index: int) -> str:
+    """Name of a block; stage and index count from 0, the name from 1."""
+    return f"stage{stage + 1}_block{index + 1}"
 
 
 class ThrottleableNetwork(nn.Module):
@@ -146,7 +182,7 @@ class ThrottleableNetwork(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """He initialisation; a branch starts at zero, so that depth does not hurt the first steps (Goyal et al., 2017)."""
+        """He initialisation; branches start at zero, which spares deep networks (Goyal et al., 2017)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -35,9 +35,8 @@ class BatchNorm(nn.BatchNorm2d):
         """
         if channels is None and (self.updates_statistics or not self.training):
             return super().forward(x)
-        weight, bias = self.weight, self.bias
-        if channels is not None:
-            weight, bias = weight[channels], bias[channels]
+        weight: Tensor = self.weight if channels is None else self.weight[channels]
+        bias: Tensor = self.bias if channels is None else self.bias[channels]
         if self.training:
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
         assert self.running_mean is not None and self.running_var is not None
@@ -105,7 +104,9 @@ class _Moments:
 
 
 @torch.no_grad()
-def measure_statistics(network: nn.Module, passes: Iterable[Any], start: Statistics) -> dict[str, tuple[Tensor, Tensor]]:
+def measure_statistics(
+    network: nn.Module, passes: Iterable[Any], start: Statistics
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Statistics of every normalisation layer over some passes, each pass normalised by its own batch.
 
     Args:
@@ -120,7 +121,9 @@ def measure_statistics(network: nn.Module, passes: Iterable[Any], start: Statist
     was_training = network.training
     handles = [
         norm.register_forward_pre_hook(
-            lambda _, args, kwargs, m=moments[name]: m.add(args[0], args[1] if len(args) > 1 else kwargs.get("channels")),
+            lambda _, args, kwargs, m=moments[name]: m.add(
+                args[0], args[1] if len(args) > 1 else kwargs.get("channels")
+            ),
             with_kwargs=True,
         )
         for name, norm in _norms(network).items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tnn_edge.errors import RunError
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.resnet_d import resnet_d
 from tnn_edge.nn.resnext_w import resnext_w
@@ -18,11 +19,11 @@ def build_network(architecture: str, sizes: Mapping[str, Any]) -> ThrottleableNe
     """Build a network from its name and its keyword arguments.
 
     Raises:
-        ValueError: the name is unknown, or the arguments do not fit the network.
+        RunError: the name is unknown, or the arguments do not fit the network.
     """
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(sorted(ARCHITECTURES))}")
+        raise RunError(f"unknown architecture {architecture!r}; known: {', '.join(sorted(ARCHITECTURES))}")
     try:
         return ARCHITECTURES[architecture](**sizes)
-    except (TypeError, IndexError) as err:
-        raise ValueError(f"{architecture}: {err}") from err
+    except (TypeError, IndexError, ValueError) as err:
+        raise RunError(f"{architecture}: {err}") from err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,7 +10,17 @@ from torch.nn import functional as F
 from tnn_edge.nn.cost import conv_macs, conv_size
 from tnn_edge.nn.depth_order import depth_order
 from tnn_edge.nn.gating import GateOrder, GateSchedule
-from tnn_edge.nn.network import GatedBlock, Head, SlicedTensor, Skip, Stem, StemKind, ThrottleableNetwork
+from tnn_edge.nn.network import (
+    GatedBlock,
+    Head,
+    Skip,
+    SlicedTensor,
+    Stem,
+    StemKind,
+    ThrottleableNetwork,
+    block_name,
+    stages,
+)
 from tnn_edge.nn.norm import BatchNorm
 
 __all__ = ["GatedBasicBlock", "resnet_d"]
@@ -73,14 +82,11 @@ def resnet_d(
         order: ``nested`` runs the first k blocks of `depth_order`, ``independent`` any k.
     """
     inputs = [stem_channels or channels[0], *channels]
-    gated: dict[str, GatedBlock] = {}
-    for stage, (before, after) in enumerate(pairwise(inputs)):
-        for index in range(blocks[stage]):
-            first = index == 0
-            gated[f"stage{stage + 1}_block{index + 1}"] = GatedBasicBlock(
-                in_channels=before if first else after, out_channels=after, stride=2 if first and stage > 0 else 1
-            )
-    opening = [f"stage{stage + 1}_block{index + 1}" for stage, index in depth_order(blocks)]
+    gated: dict[str, GatedBlock] = {
+        name: GatedBasicBlock(in_channels=before, out_channels=after, stride=stride)
+        for name, _, before, after, stride in stages(inputs, blocks)
+    }
+    opening = [block_name(stage, index) for stage, index in depth_order(blocks)]
     return ThrottleableNetwork(
         stem=Stem(kind=stem, out_channels=inputs[0]),
         blocks=gated,

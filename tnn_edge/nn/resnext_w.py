@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from tnn_edge.nn.cost import conv_macs, conv_size
 from tnn_edge.nn.gating import GateOrder, GateSchedule, offered_over_on
-from tnn_edge.nn.network import GatedBlock, Head, SlicedTensor, Skip, Stem, StemKind, ThrottleableNetwork
+from tnn_edge.nn.network import GatedBlock, Head, Skip, SlicedTensor, Stem, StemKind, ThrottleableNetwork, stages
 from tnn_edge.nn.norm import BatchNorm
 
 __all__ = ["GatedBottleneck", "resnext_w"]
@@ -119,17 +118,16 @@ def resnext_w(
     n_components=32, n_classes=1000, stem="imagenet", stem_channels=64)`` is ResNeXt-50 32x4d.
     """
     inputs = [stem_channels or channels[0], *channels]
-    gated: dict[str, GatedBlock] = {}
-    for stage, (before, after) in enumerate(pairwise(inputs)):
-        for index in range(blocks[stage]):
-            first = index == 0
-            gated[f"stage{stage + 1}_block{index + 1}"] = GatedBottleneck(
-                in_channels=before if first else after,
-                out_channels=after,
-                n_components=n_components,
-                component_channels=component_channels[stage],
-                stride=2 if first and stage > 0 else 1,
-            )
+    gated: dict[str, GatedBlock] = {
+        name: GatedBottleneck(
+            in_channels=before,
+            out_channels=after,
+            n_components=n_components,
+            component_channels=component_channels[stage],
+            stride=stride,
+        )
+        for name, stage, before, after, stride in stages(inputs, blocks)
+    }
     return ThrottleableNetwork(
         stem=Stem(kind=stem, out_channels=inputs[0], stride=stem_stride),
         blocks=gated,

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,10 @@ class _Chained:
 def _static(engine: Engine, path: Path, point: OperatingPoint) -> Run:
     """A static export of one operating point, bound to fixed memory like the engine's own sessions."""
     session = open_session(path, session_options(engine.settings, optimise=True), engine.device)
-    shape = list(session.get_inputs()[0].shape)
-    if shape != list(engine.manifest.input.shape):
-        raise BundleError(f"{path} reads {shape}, the bundle {list(engine.manifest.input.shape)}: another network")
+    reads = [f"{value.type} {value.shape}" for value in session.get_inputs()]
+    own = f"tensor(float) {list(engine.manifest.input.shape)}"
+    if reads != [own] or len(session.get_outputs()) != 1:
+        raise BundleError(f"{path} reads {' and '.join(reads)}, the bundle {own}, for one output: another network")
     inputs, outputs = engine.bundle.golden
     (logits,) = session.run(None, {session.get_inputs()[0].name: inputs[:1]})
     golden = outputs[engine.points.index(point)][:1]
@@ -102,7 +104,11 @@ def _static(engine: Engine, path: Path, point: OperatingPoint) -> Run:
     x, y = inputs[:1].copy(), np.zeros_like(golden)
     binding.bind_input(session.get_inputs()[0].name, "cpu", 0, np.float32, x.shape, x.ctypes.data)
     binding.bind_output(session.get_outputs()[0].name, "cpu", 0, np.float32, y.shape, y.ctypes.data)
-    return lambda keep=(x, y): session.run_with_iobinding(binding)
+    return partial(_run_bound, session, binding, (x, y))
+
+
+def _run_bound(session: Any, binding: Any, _memory: tuple[FloatArray, FloatArray]) -> None:
+    session.run_with_iobinding(binding)  # the memory it is bound to lives as long as this call can be made
 
 
 def _differ(logits: FloatArray, golden: FloatArray, tolerance: float = 1e-3) -> bool:
@@ -142,11 +148,11 @@ def benchmark(
     static = static or {}
     settings = sorted({*(dial if dial is not None else [p.u for p in engine.points] if not static else []), *static})
     x = engine.bundle.golden[0][:1].copy()
-    linked: dict[float, Run] = {u: lambda u=u: engine.run(x, u) for u in settings}
+    linked: dict[float, Run] = {u: partial(engine.run, x, u) for u in settings}
     plain = {u: _static(engine, path, engine.point_at(u)) for u, path in static.items()}
     blocks = {u: _Chained(engine, engine.point_at(u)) for u in settings} if chained else {}
     others: dict[tuple[str, float], Run] = {("static", u): run for u, run in plain.items()}
-    others |= {("chained", u): lambda b=b: b.run(x) for u, b in blocks.items()}
+    others |= {("chained", u): partial(each.run, x) for u, each in blocks.items()}
     times: dict[tuple[str, float], list[float]] = {}
     gc.collect()
     gc.disable()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tnn_edge.bundle import Bundle, Manifest, OperatingPoint, open_bundle
-from tnn_edge.errors import InputError
+from tnn_edge.errors import BundleError, InputError
 from tnn_edge.runtime.plans import PlanSet, find_plans, install
 from tnn_edge.runtime.providers import Device, SessionSettings, choose_device, open_session, session_options
 
@@ -56,6 +56,11 @@ class _Resident:
         self.session = session
         self.binding = session.io_binding()
         (taken,), (given,) = session.get_inputs(), session.get_outputs()
+        if (taken.shape, given.shape) != (list(x.shape), list(logits.shape)):
+            raise BundleError(
+                f"the blocks read {taken.shape} and give {given.shape}, "
+                f"the manifest's input and labels say {list(x.shape)} and {list(logits.shape)}"
+            )
         self.binding.bind_input(taken.name, "cpu", 0, np.float32, x.shape, x.ctypes.data)
         self.binding.bind_output(given.name, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 

@@ -9,12 +9,11 @@ fusions at every border.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from tnn_edge.bundle import BlockSpec, Bundle
+from tnn_edge.bundle import BlockSpec, Bundle, TensorSpec
 from tnn_edge.runtime.passes import FoldNormalisation, RemoveAbsentBranch, RemoveRepeatedRelu, SliceComponents
 from tnn_edge.runtime.passes.constants import FloatArray
 
@@ -73,7 +72,7 @@ def _statistics(bundle: Bundle, block: BlockSpec, row: int | None) -> dict[str, 
     }
 
 
-def _present(block: BlockSpec, model: ir.Model) -> dict[str, object]:
+def _present(block: BlockSpec, model: ir.Model) -> dict[str, TensorSpec]:
     return {name: spec for name, spec in block.tensors.items() if name in model.graph.initializers}
 
 

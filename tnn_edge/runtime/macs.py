@@ -14,9 +14,11 @@ from tnn_edge.errors import PlanError
 
 __all__ = ["graph_macs"]
 
-_FREE = frozenset(
-    "Add AveragePool BatchNormalization Clip Concat Flatten GlobalAveragePool HardSigmoid HardSwish Identity MaxPool Mul "
-    "ReduceMean Relu Reshape Sigmoid Softmax".split()
+_FREE = frozenset(  # operators that cost no MACs
+    (
+        "Add AveragePool BatchNormalization Clip Concat Flatten GlobalAveragePool HardSigmoid HardSwish Identity "
+        "MaxPool Mul ReduceMean Relu Reshape Sigmoid Softmax"
+    ).split()
 )
 
 

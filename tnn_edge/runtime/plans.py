@@ -22,7 +22,7 @@ from typing import Any
 
 import platformdirs
 
-from tnn_edge.bundle import Bundle
+from tnn_edge.bundle import Bundle, OperatingPoint
 from tnn_edge.bundle.reading import file_sha256
 from tnn_edge.errors import PlanError
 from tnn_edge.runtime.machine import cpu_features
@@ -90,14 +90,19 @@ def find_plans(bundle: Bundle, device: Device, cache: Path | None = None) -> Pla
 def _read(folder: Path, key: dict[str, Any]) -> PlanSet | None:
     try:
         index = json.loads((folder / _INDEX).read_text())
-        if index["key"] != json.loads(json.dumps(key)):
+        if index.pop("sha256") != _index_digest(index) or index["key"] != json.loads(json.dumps(key)):
             return None
         if any(file_sha256(folder / name) != digest for name, digest in index["files"].items()):
             return None
         paths = tuple(folder / name for name in index["plans"])
         return PlanSet(folder, paths, tuple(index["macs"]), index["offered_bytes"], index["stored_bytes"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _index_digest(index: dict[str, Any]) -> str:
+    """Of everything else in the index, so that it need not be believed either."""
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def install(bundle: Bundle, device: Device, cache: Path | None = None) -> PlanSet:
@@ -130,7 +135,9 @@ def install(bundle: Bundle, device: Device, cache: Path | None = None) -> PlanSe
                 shutil.rmtree(folder, ignore_errors=True)
                 (Path(partial) / folder.name).rename(folder)
     except OSError as err:
-        raise PlanError(f"cannot write plans to {folder}: {err.strerror}; set TNN_EDGE_CACHE to another folder") from err
+        raise PlanError(
+            f"cannot write plans to {folder}: {err.strerror}; set TNN_EDGE_CACHE to another folder"
+        ) from err
     built = _read(folder, key)
     if built is None:
         raise PlanError(f"the plans in {folder} changed while they were written; run the install again")
@@ -154,8 +161,6 @@ def _build(bundle: Bundle, device: Device, key: dict[str, Any], folder: Path) ->
     import onnx_ir as ir
 
     from tnn_edge.bundle.structure import check_structure
-    from tnn_edge.runtime.linker import link
-    from tnn_edge.runtime.macs import graph_macs
     from tnn_edge.runtime.weight_store import WeightStore
 
     check_structure(bundle)
@@ -165,8 +170,7 @@ def _build(bundle: Bundle, device: Device, key: dict[str, Any], folder: Path) ->
     macs = [0] * len(points)
     with WeightStore(folder / _WEIGHTS) as store:
         for i in reversed(range(len(points))):  # the largest first: the smaller ones are views of it
-            linked = ir.to_proto(link(bundle, points[i].gates))
-            macs[i] = graph_macs(linked)
+            linked, macs[i] = _linked(bundle, points[i])
             model = _optimised(linked.SerializeToString(), folder) if device == "cpu" else ir.from_proto(linked)
             store.add_model(model)
             ir.save(model, folder / names[i])
@@ -178,7 +182,23 @@ def _build(bundle: Bundle, device: Device, key: dict[str, Any], folder: Path) ->
             "stored_bytes": store.stored_bytes,
         }
     index["files"] = {name: file_sha256(folder / name) for name in (*names, _WEIGHTS)}
-    (folder / _INDEX).write_text(json.dumps(index))
+    (folder / _INDEX).write_text(json.dumps(index | {"sha256": _index_digest(index)}))
+
+
+def _linked(bundle: Bundle, point: OperatingPoint) -> tuple[Any, int]:
+    """The sub-network of an operating point as a protobuf, and the MACs counted on it."""
+    import onnx
+    import onnx_ir as ir
+
+    from tnn_edge.runtime.linker import link
+    from tnn_edge.runtime.macs import graph_macs
+
+    try:
+        linked = ir.to_proto(link(bundle, point.gates))
+        return linked, graph_macs(linked)
+    except (ValueError, LookupError, TypeError, onnx.shape_inference.InferenceError) as err:
+        reason = str(err).partition("\n")[0]
+        raise PlanError(f"{bundle.path}: blocks cannot be linked at u={point.u:g}: {reason}") from err
 
 
 def _optimised(model: bytes, folder: Path) -> Any:

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tnn_edge.errors import MissingExtraError, ProviderError
+from tnn_edge.errors import MissingExtraError, PlanError, ProviderError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -96,17 +96,24 @@ def session_options(settings: SessionSettings, *, optimise: bool) -> onnxruntime
     return options
 
 
-def open_session(model: Path | bytes, options: onnxruntime.SessionOptions, device: Device) -> onnxruntime.InferenceSession:
+def open_session(
+    model: Path | bytes, options: onnxruntime.SessionOptions, device: Device
+) -> onnxruntime.InferenceSession:
     """Create a session and read back where it runs.
 
     Raises:
+        PlanError: ONNX Runtime refuses the model.
         ProviderError: the session does not run on `device`.
     """
     import onnxruntime
 
     providers = [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
     source = model if isinstance(model, bytes) else str(model)
-    session = onnxruntime.InferenceSession(source, options, providers=providers)
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=providers)
+    except Exception as err:  # ONNX Runtime's errors share no other base
+        name = "a linked graph" if isinstance(model, bytes) else str(model)
+        raise PlanError(f"ONNX Runtime cannot load {name}: {str(err).partition(chr(10))[0]}") from err
     active = session.get_providers()[0]
     if active != _PROVIDERS[device]:
         raise ProviderError(f"asked for {device}, the session runs on {active}; pass device='cpu' to accept that")

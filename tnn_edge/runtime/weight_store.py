@@ -60,7 +60,7 @@ class WeightStore:
             self.offered_bytes += len(data)
             value.const_value = ir.ExternalTensor(
                 self.path.name, self._place(data), len(data), tensor.dtype,
-                shape=ir.Shape(tensor.shape), name=str(value.name), base_dir=self.path.parent,
+                shape=ir.Shape(tensor.numpy().shape), name=str(value.name), base_dir=self.path.parent,
             )  # fmt: skip
 
     def _place(self, data: bytes) -> int:

@@ -47,29 +47,27 @@ class FoldNormalisation(ir.passes.InPlacePass):
         for node in list(model.graph):
             if node.op_type != "BatchNormalization":
                 continue
-            modified = self._use_statistics(node) or modified
             conv = node.inputs[0].producer() if node.inputs[0] is not None else None
             if conv is not None and conv.op_type == "Conv" and len(conv.outputs[0].uses()) == 1:
                 self._fold(model.graph, conv, node)
                 modified = True
+            else:
+                modified = self._use_statistics(node) or modified
         return ir.passes.PassResult(model, modified)
 
     def _use_statistics(self, norm: ir.Node) -> bool:
         """For a normalisation that cannot be folded; `_fold` reads the point's statistics itself."""
-        producer = norm.inputs[0].producer() if norm.inputs[0] is not None else None
-        if producer is not None and producer.op_type == "Conv":
-            return False
         changed = False
         for value in norm.inputs[3:5]:
             if value is not None and value.name in self.statistics:
-                set_constant(value, self.statistics[value.name])
+                set_constant(value, self.statistics[str(value.name)])
                 changed = True
         return changed
 
     def _fold(self, graph: ir.Graph, conv: ir.Node, norm: ir.Node) -> None:
         gamma, beta, mean_1, var_1 = (constant(value).astype(np.float64) for value in norm.inputs[1:5])
         epsilon = norm.attributes.get_float("epsilon", 1e-5)
-        mean_u, var_u = (self._at_point(value, full) for value, full in zip(norm.inputs[3:5], (mean_1, var_1)))
+        mean_u, var_u = self._at_point(norm.inputs[3], mean_1), self._at_point(norm.inputs[4], var_1)
         sigma_1, sigma_u = np.sqrt(var_1 + epsilon), np.sqrt(var_u + epsilon)
         factor = gamma / sigma_1
         scale = sigma_1 / sigma_u
@@ -97,7 +95,7 @@ class FoldNormalisation(ir.passes.InPlacePass):
         graph.remove(conv, safe=True)
         for value in norm.inputs[1:]:
             if value is not None and value is not new_bias and not value.uses() and value.name in graph.initializers:
-                graph.initializers.pop(value.name)
+                graph.initializers.pop(str(value.name))
 
     def _at_point(self, value: ir.Value | None, full: _Double) -> _Double:
         assert value is not None

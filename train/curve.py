@@ -1,0 +1,101 @@
+"""The throttle curve of a run: accuracy against actual utilisation and against MACs.
+
+    python -m train.curve RUN --data DIR [--naive RUN]
+
+Evaluates u = 0, 1/16, ..., 1 on the test split and writes ``curve.json`` and ``curve.png`` into RUN.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from tnn_edge.cli.program import program
+from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table, use_point
+from tnn_edge.nn.dataset import ImageSet, load_images
+from tnn_edge.nn.evaluation import Evaluation, evaluate
+from tnn_edge.nn.gating import utilisation
+
+__all__ = ["DIAL", "draw_curves", "throttle_curve"]
+
+DIAL = tuple(i / 16 for i in range(17))
+
+
+def throttle_curve(run: Path, data: ImageSet) -> dict[str, Any]:
+    """Evaluate a run at the 17 settings of `DIAL`.
+
+    Returns:
+        Name, number of images, and for each setting u, the operating point's lowest u, utilisation, MACs, accuracy and
+        confidence.
+    """
+    description = read_run(run)
+    network = load_network(run)
+    table = read_statistics_table(run, network)
+    points = network.schedule.operating_points(description.recipe.get("seed", 0))
+    costs = network.component_costs(description.image_size)
+    measured: dict[int, Evaluation] = {}
+    rows = []
+    for u in track(DIAL, description.name, console=Console(stderr=True)):
+        index = max(i for i, (lowest, _) in enumerate(points) if lowest <= u)
+        lowest, gates = points[index]
+        if index not in measured:
+            use_point(network, table, index)
+            measured[index] = evaluate(network, gates, data, mean=description.mean, std=description.std)
+        rows.append(
+            {
+                "u": u,
+                "point_u": lowest,
+                "utilisation": utilisation(gates, costs),
+                "macs": network.macs(gates, description.image_size),
+                "accuracy": measured[index].accuracy,
+                "confidence": measured[index].confidence,
+            }
+        )
+    return {"name": description.name, "images": len(data), "points": rows}
+
+
+def draw_curves(curves: list[dict[str, Any]], path: Path) -> None:
+    """Draw accuracy against utilisation and against MACs, a line for each curve."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    by_utilisation, by_macs = figure.subplots(1, 2, sharey=True)
+    for curve in curves:
+        accuracy = [100 * point["accuracy"] for point in curve["points"]]
+        by_utilisation.plot([p["utilisation"] for p in curve["points"]], accuracy, marker="o", label=curve["name"])
+        by_macs.plot([p["macs"] / 1e6 for p in curve["points"]], accuracy, marker="o", label=curve["name"])
+    by_utilisation.set(xlabel="utilisation (share of MACs that can be gated)", ylabel="top-1 accuracy (%)")
+    by_macs.set(xlabel="MACs per image (millions)")
+    for axes in (by_utilisation, by_macs):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(f"Throttle curve, {curves[0]['images']} test images")
+    figure.savefig(path, dpi=120)
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    data: Annotated[Path, typer.Option(help="Data folder, as for train.classifier; its test split is used.")],
+    naive: Annotated[Path | None, typer.Option(help="Run trained without gating, drawn as a second line.")] = None,
+) -> None:
+    """Measure and draw the throttle curve of a run."""
+    runs = [run] if naive is None else [run, naive]
+    images = load_images(data, "test", image_size=read_run(run).image_size)
+    curves = [throttle_curve(each, images) for each in runs]
+    (run / "curve.json").write_text(json.dumps({"curves": curves}, indent=1) + "\n")
+    draw_curves(curves, run / "curve.png")
+    for point in curves[0]["points"]:
+        typer.echo(
+            f"u {point['u']:.4f}  utilisation {point['utilisation']:.3f}  {point['macs'] / 1e6:7.2f} MMAC  "
+            f"accuracy {point['accuracy']:.4f}"
+        )
+    typer.echo(f"{run / 'curve.json'}, {run / 'curve.png'}")
+
+
+if __name__ == "__main__":
+    program(main)
