@@ -1,8 +1,8 @@
 """Throttleable neural networks on small devices: one network, a dial u in [0, 1], only what it leaves on is computed.
 
-    import tnn_edge
-    with tnn_edge.load("examples/demo/bundle") as engine:
-        result = engine.run(x, u=0.4)
+import tnn_edge
+with tnn_edge.load("examples/demo/bundle") as engine:
+    result = engine.run(x, u=0.4)
 """
 
 from __future__ import annotations

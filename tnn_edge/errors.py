@@ -1,17 +1,17 @@
 """Every error this package raises on purpose.
 
-    TnnEdgeError
-    ├── ThrottleRangeError   u outside [0, 1] or NaN               (ValueError)
-    ├── InputError           an array of the wrong shape or dtype  (ValueError)
-    ├── BundleError          a bundle that is damaged or unsound   (ValueError)
-    │   └── SchemaError      a manifest this version cannot read   (ValueError)
-    ├── RunError             a training run that cannot be used    (ValueError)
-    ├── DatasetError         a data folder without what is needed  (ValueError)
-    ├── SourceError          a camera, video or folder that fails  (OSError)
-    ├── PlanError            plans that cannot be built            (RuntimeError)
-    ├── ProviderError        a device that was asked for and is not there (RuntimeError)
-    ├── VerificationError    outputs that differ from what they must be   (RuntimeError)
-    └── MissingExtraError    a package that an extra would install (ImportError)
+TnnEdgeError
+├── ThrottleRangeError   u outside [0, 1] or NaN               (ValueError)
+├── InputError           an array of the wrong shape or dtype  (ValueError)
+├── BundleError          a bundle that is damaged or unsound   (ValueError)
+│   └── SchemaError      a manifest this version cannot read   (ValueError)
+├── RunError             a training run that cannot be used    (ValueError)
+├── DatasetError         a data folder without what is needed  (ValueError)
+├── SourceError          a camera, video or folder that fails  (OSError)
+├── PlanError            plans that cannot be built            (RuntimeError)
+├── ProviderError        a device that was asked for and is not there (RuntimeError)
+├── VerificationError    outputs that differ from what they must be   (RuntimeError)
+└── MissingExtraError    a package that an extra would install (ImportError)
 """
 
 __all__ = [

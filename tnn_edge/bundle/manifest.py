@@ -211,8 +211,9 @@ class Manifest(_Strict):
 
 def utilisation(gates: Mapping[str, str], weights: Mapping[str, tuple[float, ...]]) -> float:
     """Cost-weighted share of active components, c(g) of the paper's equation 4."""
-    on = sum(w for name, bits in gates.items() for bit, w in zip(bits, weights[name], strict=True) if bit == "1")
-    return on / sum(map(sum, weights.values()))
+    on = (w for name, bits in gates.items() for bit, w in zip(bits, weights[name], strict=True) if bit == "1")
+    # fsum rounds once, so that all components together are exactly 1, in whatever order they are added
+    return math.fsum(on) / math.fsum(w for each in weights.values() for w in each)
 
 
 def parse_manifest(text: str, where: str) -> Manifest:

@@ -44,7 +44,13 @@ def bench(
         print_json(timed.as_json())
         return
     rows = [
-        [f"{p.u:.4f}", f"{p.macs / 1e6:.2f}", f"{p.utilisation:.3f}", f"{p.latency_p50_ms:.3f}", f"{p.latency_p95_ms:.3f}"]
+        [
+            f"{p.u:.4f}",
+            f"{p.macs / 1e6:.2f}",
+            f"{p.utilisation:.3f}",
+            f"{p.latency_p50_ms:.3f}",
+            f"{p.latency_p95_ms:.3f}",
+        ]
         + [_shown(r) for r in (p.against_static, p.against_chained, p.after_switch)]
         for p in timed.points
     ]

@@ -1,0 +1,63 @@
+"""Every frame is accounted for: captured = processed + dropped + failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Accounting"]
+
+
+@dataclass(kw_only=True)
+class Accounting:
+    """Counts of one run. Between two frames `captured` is the sum of the other three, whatever ended the run.
+
+    Attributes:
+        captured: frames that the source delivered.
+        processed: frames whose result was written.
+        dropped: frames passed over on purpose; a source that is read frame by frame drops none.
+        failed: frames without a result: not decodable, no finite output, or cut off by an error.
+        seconds: from the start of the loop to its end.
+        inference_ms: time in the engine over all processed frames.
+        macs: multiply-adds over all processed frames, as the engine counts them.
+    """
+
+    captured: int = 0
+    processed: int = 0
+    dropped: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    inference_ms: float = 0.0
+    macs: int = 0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every captured frame is in exactly one of the other counts."""
+        return self.captured == self.processed + self.dropped + self.failed
+
+    @property
+    def fps(self) -> float:
+        """Processed frames a second; 0 before any time has passed."""
+        return self.processed / self.seconds if self.seconds > 0 else 0.0
+
+    def as_json(self) -> dict[str, float | int | None]:
+        """The counts with means per processed frame (None when there is no such frame)."""
+        n = self.processed
+        return {
+            "captured": self.captured,
+            "processed": self.processed,
+            "dropped": self.dropped,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 3),
+            "fps": round(self.fps, 3),
+            "mean_ms": round(self.inference_ms / n, 3) if n else None,
+            "mean_macs": round(self.macs / n) if n else None,
+        }
+
+    def __str__(self) -> str:
+        counts = (
+            f"captured {self.captured} = {self.processed} processed + {self.dropped} dropped + {self.failed} failed"
+        )
+        if not self.processed:
+            return counts
+        each = f"{self.inference_ms / self.processed:.2f} ms and {self.macs / self.processed / 1e6:.2f} MMACs each"
+        return f"{counts}; {self.seconds:.1f} s, {self.fps:.1f} frames/s, {each}"

@@ -1,0 +1,75 @@
+"""What every source delivers, and what every source is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Frame", "FrameSource", "Image"]
+
+Image = npt.NDArray[np.uint8]
+_Source = TypeVar("_Source", bound="FrameSource")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frame:
+    """One captured frame: a picture, or the reason why there is none.
+
+    Attributes:
+        index: 0 for the first frame of its source, without gaps.
+        name: where it came from: the path below the folder, the video's file name, `camera 0`.
+        captured_at: when it was captured (for files: read), seconds since the epoch.
+        image: pixels, shape [H, W, 3], blue-green-red as OpenCV has them; None when `error` says why.
+        error: why the frame could not be decoded; None when it could.
+        label: its class, where the source knows one.
+    """
+
+    index: int
+    name: str
+    captured_at: float
+    image: Image | None = None
+    error: str | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.image is None) == (self.error is None):
+            raise ValueError("a frame has either an image or an error")
+
+
+class FrameSource(ABC):
+    """Frames in order, and a device or file that is released on every way out.
+
+    Iterate once, inside `with`:
+
+        with open_source("clip.mp4") as source:
+            for frame in source: ...
+
+    Attributes:
+        n_frames: frames that the source announces; None when it has no end or does not say. A video's header may be
+            wrong, so this number serves progress and ramps, never the accounting.
+        description: the source in words, for messages.
+    """
+
+    n_frames: int | None
+    description: str
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None:
+        """Release what the source holds; a second call does nothing."""
+        return
+
+    def __enter__(self: _Source) -> _Source:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

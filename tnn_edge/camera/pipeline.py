@@ -1,0 +1,165 @@
+"""The loop: a frame, its throttle, the engine, one record; and the accounting that adds up whatever ends it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from itertools import islice
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.camera.accounting import Accounting
+from tnn_edge.camera.dial import Dial
+from tnn_edge.camera.frame import Frame, FrameSource
+from tnn_edge.camera.preprocessing import Preprocessor
+
+if TYPE_CHECKING:
+    from tnn_edge.runtime.engine import Engine, Result
+
+__all__ = ["Record", "Top", "n_frames_ahead", "run_frames", "top_class"]
+
+
+class Record(TypedDict, total=False):
+    """What one frame leaves behind: one line of JSON.
+
+    A failed frame has `frame`, `name`, `time`, `u` and `error`; any other frame has all but `error`.
+
+    Attributes:
+        frame: index within the source, from 0.
+        name: where the frame came from.
+        time: when it was captured: ISO 8601, UTC, microseconds.
+        u: throttle that was asked for.
+        point_u: lowest throttle that selects the operating point that ran.
+        blocks_run: how many blocks ran. Their names hang on the operating point alone (`tnn-edge verify` lists them),
+            so a list would repeat itself on every line.
+        macs: multiply-adds spent.
+        ms: time in the engine, without decoding and preprocessing.
+        top1: label of the largest logit.
+        confidence: softmax probability of `top1`.
+        error: why there is no result.
+    """
+
+    frame: int
+    name: str
+    time: str
+    u: float
+    point_u: float
+    blocks_run: int
+    macs: int
+    ms: float
+    top1: str
+    confidence: float
+    error: str
+
+
+class Top(TypedDict):
+    """The winning class of one output: `index` and its softmax probability."""
+
+    index: int
+    confidence: float
+
+
+def run_frames(
+    source: FrameSource,
+    engine: Engine,
+    dial: Dial,
+    *,
+    emit: Callable[[Record], None],
+    accounting: Accounting,
+    limit: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run the engine on the frames of a source, one after the other; none is dropped.
+
+    Args:
+        source: open frames.
+        engine: loaded engine.
+        dial: throttle per frame.
+        emit: called once for each captured frame, in order.
+        accounting: filled as the run goes, so that it is right even when this function raises.
+        limit: end after so many frames.
+        should_stop: asked between two frames; a frame that was captured is always finished.
+
+    Raises:
+        SourceError: the source failed in the middle.
+    """
+    preprocessor = Preprocessor(engine.manifest.input)
+    n_frames = n_frames_ahead(source, limit)
+    started = time.perf_counter()
+    frames = islice(source, limit)  # stops without capturing a frame beyond the limit
+    try:
+        while not should_stop():
+            frame = next(frames, None)
+            if frame is None:
+                break
+            accounting.captured += 1
+            _account(frame, engine, preprocessor, dial.at(frame.index, n_frames), emit, accounting)
+    finally:
+        accounting.seconds = time.perf_counter() - started
+
+
+def _account(
+    frame: Frame,
+    engine: Engine,
+    preprocessor: Preprocessor,
+    u: float,
+    emit: Callable[[Record], None],
+    accounting: Accounting,
+) -> None:
+    """Give one captured frame its record and its place in the accounting, on every way out."""
+    processed = False
+    try:
+        record = _head(frame, u)
+        if frame.image is None:
+            record["error"] = frame.error or "no image"
+            emit(record)
+            return
+        result = engine.run(preprocessor(frame.image), u=u)
+        if not np.isfinite(result.logits).all():
+            record["error"] = f"the network's output is not finite at u = {u:g}"
+            emit(record)
+            return
+        _add_result(record, result, engine.manifest.labels)
+        emit(record)
+        processed = True
+        accounting.inference_ms += result.latency_ms
+        accounting.macs += result.macs
+    finally:
+        accounting.processed += processed
+        accounting.failed += not processed
+
+
+def _head(frame: Frame, u: float) -> Record:
+    captured_at = datetime.fromtimestamp(frame.captured_at, timezone.utc)
+    return {
+        "frame": frame.index,
+        "name": frame.name,
+        "time": captured_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "u": round(u, 6),
+    }
+
+
+def _add_result(record: Record, result: Result, labels: Sequence[str]) -> None:
+    top = top_class(result.logits)
+    record["point_u"] = result.point.u
+    record["blocks_run"] = len(result.blocks_run)
+    record["macs"] = result.macs
+    record["ms"] = round(result.latency_ms, 3)
+    record["top1"] = labels[top["index"]]
+    record["confidence"] = round(top["confidence"], 6)
+
+
+def top_class(logits: npt.NDArray[np.float32]) -> Top:
+    """The largest of `logits`, shape [1, n_classes], and its softmax probability."""
+    row = logits[0].astype(np.float64)
+    index = int(row.argmax())
+    return {"index": index, "confidence": float(1.0 / np.exp(row - row[index]).sum())}
+
+
+def n_frames_ahead(source: FrameSource, limit: int | None) -> int | None:
+    """Frames that a run will see, as far as the source announces them; None when nothing ends it."""
+    known = [n for n in (source.n_frames, limit) if n is not None]
+    return min(known) if known else None

@@ -1,0 +1,75 @@
+"""From a camera's pixels to the network's input, as the manifest says and as training did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.camera.frame import Image
+from tnn_edge.camera.resize import AntialiasedResize
+from tnn_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from tnn_edge.bundle.manifest import InputSpec
+
+__all__ = ["Preprocessor", "preprocess"]
+
+
+class Preprocessor:
+    """Turns images into one preallocated input array.
+
+    Steps: resize when the size differs (bilinear with antialiasing; the whole picture is stretched to the network's
+    shape, nothing is cropped), colour order, scale to [0, 1], subtract the mean, divide by the deviation. An image that
+    has the right size passes through the same float32 operations in the same order as in training: the input is equal
+    bit for bit.
+
+    Args:
+        spec: the manifest's input.
+    """
+
+    def __init__(self, spec: InputSpec) -> None:
+        _, _, height, width = spec.shape
+        self._height, self._width = height, width
+        self._mean = np.array(spec.mean, np.float32).reshape(3, 1, 1)
+        self._std = np.array(spec.std, np.float32).reshape(3, 1, 1)
+        self._buffer: npt.NDArray[np.float32] = np.empty((1, 3, height, width), np.float32)
+        self._resize: AntialiasedResize | None = None
+
+    def __call__(self, image: Image, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
+        """Fill the input array from one image.
+
+        Args:
+            image: uint8, BGR, shape [H, W, 3].
+            out: float32, the manifest's shape; by default an array that the next call overwrites.
+
+        Returns:
+            `out`, filled.
+
+        Raises:
+            InputError: `image` is not such an image.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise InputError(f"image must be uint8 of shape [H, W, 3], got {image.dtype} of shape {image.shape}")
+        result = self._buffer if out is None else out
+        planes = result[0]
+        np.copyto(planes, self._sized(image)[::-1])  # BGR -> RGB, the only order that a manifest names
+        planes /= 255.0
+        planes -= self._mean
+        planes /= self._std
+        return result
+
+    def _sized(self, image: Image) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+        """The image at the network's size, [3, height, width], BGR."""
+        height, width, _ = image.shape
+        if (height, width) == (self._height, self._width):
+            return image.transpose(2, 0, 1)
+        if self._resize is None or self._resize.source_shape != image.shape:
+            self._resize = AntialiasedResize(height=height, width=width, to_height=self._height, to_width=self._width)
+        return self._resize(image)
+
+
+def preprocess(image: Image, spec: InputSpec) -> npt.NDArray[np.float32]:
+    """One image to an input array of its own; for a stream of images keep a `Preprocessor`."""
+    return Preprocessor(spec)(image)

@@ -1,0 +1,60 @@
+"""One live line on a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+__all__ = ["StatusLine"]
+
+_INTERVAL_S = 0.1
+
+
+class StatusLine:
+    """Redraws one line on stderr at most ten times a second; without a terminal it does nothing.
+
+    It has no thread of its own: a refreshing thread would take the interpreter from the frame that is being timed.
+
+    Args:
+        enabled: whether to draw at all.
+        console: where to draw.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, *, enabled: bool, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.enabled = enabled
+        self._clock = clock
+        self._drawn_at = float("-inf")
+        console = Console(stderr=True) if console is None else console
+        self._live = Live(
+            Text(), console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+
+    def __enter__(self) -> StatusLine:
+        if self.enabled:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.enabled:
+            self._live.stop()
+
+    def show(self, text: str) -> None:
+        """Show `text`, unless the line was redrawn a moment ago."""
+        now = self._clock()
+        if self.enabled and now - self._drawn_at >= _INTERVAL_S:
+            self._drawn_at = now
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def print_above(self, line: str) -> None:
+        """Print a line that stays, above the live one."""
+        self._live.console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)

@@ -1,0 +1,93 @@
+"""`tnn-edge sweep`: accuracy and latency over the throttle, on labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tnn_edge.cli.options import (
+    DeviceChoice,
+    DeviceOption,
+    JsonOption,
+    ThreadsOption,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from tnn_edge.camera import Sweep
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Labelled images: a tree <class>/*.jpg.")],
+    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Bundle folder.")],
+    u: Annotated[
+        list[float] | None, typer.Option(metavar="U", help="Throttle, repeatable; by default 0, 1/16, ..., 1.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use so many images, spread over the classes.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw accuracy against milliseconds.")] = None,
+    threads: ThreadsOption = 1,
+    device: DeviceOption = DeviceChoice.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the throttle curve on this machine: accuracy, MACs and milliseconds at each u.
+
+    Latency is the engine's, without decoding and preprocessing; all operating points are timed in turn on each image.
+    """
+    import sys
+
+    import tnn_edge
+    from tnn_edge.camera import ImageFolder, sweep_throttle
+    from tnn_edge.camera.curve_plot import check_can_plot, plot_curve
+    from tnn_edge.camera.status_line import StatusLine
+    from tnn_edge.camera.sweep import DEFAULT_THROTTLES
+
+    if png is not None:
+        check_can_plot(png)
+    settings = tnn_edge.SessionSettings(threads=threads)
+    with (
+        ImageFolder(images) as folder,
+        tnn_edge.load(bundle, device.value, settings=settings) as engine,
+        StatusLine(enabled=sys.stderr.isatty()) as status,
+    ):
+        result = sweep_throttle(
+            engine,
+            folder,
+            throttles=u or DEFAULT_THROTTLES,
+            limit=limit,
+            on_progress=lambda done, total: status.show(f"measuring, round {done}/{total}"),
+        )
+    if result.n_failed:
+        typer.echo(f"warning: {result.n_failed} images do not decode and are left out", err=True)
+    if png is not None:
+        plot_curve(result, png)
+    if as_json:
+        print_json(result.as_json())
+    else:
+        _print_table(result)
+
+
+def _print_table(result: Sweep) -> None:
+    rows = [
+        [
+            f"{point.u:.4f}",
+            f"{point.utilisation:.3f}",
+            f"{100 * point.accuracy:.2f} %",
+            f"{point.confidence:.3f}",
+            f"{point.macs / 1e6:.2f}",
+            f"{point.latency_p50_ms:.3f}",
+            f"{point.latency_p95_ms:.3f}",
+        ]
+        for point in result.points
+    ]
+    machine = result.machine
+    print_table(
+        ["u", "utilisation", "accuracy", "confidence", "MMAC", "p50 ms", "p95 ms"],
+        rows,
+        title=f"{result.bundle}, {result.n_images} images on {machine['cpu']}, {machine['threads']} thread, "
+        f"{machine['device']}",
+    )
