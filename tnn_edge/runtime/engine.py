@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tnn_edge.bundle import Bundle, Manifest, OperatingPoint, open_bundle
-from tnn_edge.errors import BundleError, InputError
+from tnn_edge.errors import BundleError, InputError, ProviderError
 from tnn_edge.runtime.plans import PlanSet, find_plans, install
 from tnn_edge.runtime.providers import Device, SessionSettings, choose_device, open_session, session_options
 
 __all__ = ["Engine", "Result", "load"]
+
+_log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -163,7 +166,7 @@ def load(
 
     Args:
         bundle: the bundle's folder.
-        device: ``auto`` takes CUDA where there is; ``cuda`` and ``cpu`` are strict.
+        device: ``auto`` takes CUDA where it works and logs a warning where it does not; the others are strict.
         settings: threads and spinning; by default one thread that does not spin.
         cache: folder of the plans; by default ``$TNN_EDGE_CACHE`` or the user's cache folder.
 
@@ -174,5 +177,15 @@ def load(
     """
     opened = open_bundle(bundle)
     chosen = choose_device(device)
-    plans = find_plans(opened, chosen, cache) or install(opened, chosen, cache)
-    return Engine(opened, plans, chosen, settings or SessionSettings())
+    try:
+        return _load_on(opened, chosen, settings, cache)
+    except ProviderError as err:
+        if device != "auto" or chosen == "cpu":
+            raise
+        _log.warning("%s: running on the CPU instead", err)
+        return _load_on(opened, "cpu", settings, cache)
+
+
+def _load_on(bundle: Bundle, device: Device, settings: SessionSettings | None, cache: Path | None) -> Engine:
+    plans = find_plans(bundle, device, cache) or install(bundle, device, cache)
+    return Engine(bundle, plans, device, settings or SessionSettings())

@@ -91,9 +91,10 @@ class FoldNormalisation(ir.passes.InPlacePass):
         output = norm.outputs[0]
         folded.outputs[0].name, output.name = output.name, f"{output.name}.unfolded"
         output.replace_all_uses_with(folded.outputs[0], replace_graph_outputs=True)
+        constants = norm.inputs[1:]  # removal clears the node's inputs
         graph.remove(norm, safe=True)
         graph.remove(conv, safe=True)
-        for value in norm.inputs[1:]:
+        for value in constants:
             if value is not None and value is not new_bias and not value.uses() and value.name in graph.initializers:
                 graph.initializers.pop(str(value.name))
 
