@@ -85,7 +85,7 @@ no-torch: .venv-device/installed
 	$(PYTHON) -m venv .venv-device
 	.venv-device/bin/python -m pip install -q -U pip
 	rm -rf build/lib build/bdist.*
-	.venv-device/bin/python -m pip install -q '.[cpu,camera,plot]'
+	.venv-device/bin/python -m pip install -q '.[cpu,plot]'
 	@touch $@
 
 .venv-device/installed: .venv-device/dependencies $(SOURCES)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 import typing
+from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import PIL.Image
 import pytest
 
 PACKAGES = ["tnn_edge", "tnn_edge.bundle", "tnn_edge.runtime", "tnn_edge.camera"]
@@ -80,3 +84,38 @@ def test_command_answers_help_without_frameworks() -> None:
     assert done.returncode == 0, done.stderr
     for command in ("bundle", "install", "verify", "bench", "run", "sweep"):
         assert command in done.stdout
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """One photo of noise in one of the tiny bundle's classes."""
+    folder = tmp_path / "images"
+    (folder / "cat").mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    PIL.Image.fromarray(noise).save(folder / "cat" / "1.jpg")
+    return folder
+
+
+MAIN = "from tnn_edge.cli.main import main; main()"
+
+
+def test_image_folders_need_no_extra(tiny_bundle: Path, images: Path) -> None:
+    options = ("--bundle", str(tiny_bundle), "--device", "cpu", "--json")
+    done = run_without(FRAMEWORKS + EXTRAS, MAIN, "run", str(images), *options)
+    assert done.returncode == 0, done.stderr
+    record, last = map(json.loads, done.stdout.splitlines())
+    assert record["name"] == "cat/1.jpg"
+    assert last["summary"]["processed"] == 1
+    done = run_without(FRAMEWORKS + EXTRAS, MAIN, "sweep", str(images), *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_images"] == 1
+
+
+def test_without_opencv_a_video_is_one_line_that_names_the_extra(tiny_bundle: Path, tmp_path: Path) -> None:
+    video = tmp_path / "clip.mp4"
+    video.touch()
+    done = run_without(EXTRAS, MAIN, "run", str(video), "--bundle", str(tiny_bundle))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: reading a video needs OpenCV (No module named 'cv2'): pip install 'tnn-edge[camera]'\n"
+    )

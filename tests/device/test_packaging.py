@@ -71,7 +71,7 @@ def test_base_install_asks_for_no_framework(wheel: zipfile.ZipFile) -> None:
 
 def test_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
     entry_points = wheel.read("tnn_edge-0.1.0.dist-info/entry_points.txt").decode().splitlines()
-    assert entry_points[:2] == ["[console_scripts]", "tnn-edge = tnn_edge.cli.main:app"]
+    assert entry_points[:2] == ["[console_scripts]", "tnn-edge = tnn_edge.cli.main:main"]
 
 
 def test_source_distribution_holds_the_workshop(dist: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
@@ -31,7 +31,7 @@ def tree(tmp_path: Path) -> Path:
     for label in CLASSES:
         (root / label).mkdir(parents=True)
         for i in range(PER_CLASS):
-            cv2.imwrite(str(root / label / f"{i}.jpg"), rng.integers(0, 256, (40, 48, 3), dtype=np.uint8))
+            PIL.Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(root / label / f"{i}.jpg")
     return root
 
 

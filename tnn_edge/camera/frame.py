@@ -25,7 +25,7 @@ class Frame:
         index: 0 for the first frame of its source, without gaps.
         name: where it came from: the path below the folder, the video's file name, `camera 0`.
         captured_at: when it was captured (for files: read), seconds since the epoch.
-        image: pixels, shape [H, W, 3], blue-green-red as OpenCV has them; None when `error` says why.
+        image: pixels, shape [H, W, 3], red-green-blue, perhaps read-only; None when `error` says why.
         error: why the frame could not be decoded; None when it could.
         label: its class, where the source knows one.
     """

@@ -1,7 +1,7 @@
-"""OpenCV, imported where it is needed and kept quiet.
+"""OpenCV, imported where it is needed, for videos and cameras alone, and kept quiet.
 
-Our errors say what went wrong once; OpenCV, FFmpeg and libpng would say it again on stderr, in the middle of the live
-line. OpenCV and FFmpeg listen to environment variables; the image codecs print straight to descriptor 2.
+Our errors say what went wrong once; OpenCV and FFmpeg would say it again on stderr, in the middle of the live
+line. Both listen to environment variables, but OpenCV's reader of AVI files prints straight to descriptor 2.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def open_source(spec: str) -> FrameSource:
 
     Raises:
         SourceError: what is named is not there or cannot be read.
-        MissingExtraError: OpenCV is not installed.
+        MissingExtraError: a video or a camera is named and OpenCV is not installed.
     """
     if camera := _CAMERA.fullmatch(spec):
         return Camera(int(camera[1]))

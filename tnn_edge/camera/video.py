@@ -57,11 +57,11 @@ class _CaptureSource(FrameSource):
         assert self._capture is not None  # _grab came before
         try:
             ok, image = self._capture.retrieve()
+            if not ok or image is None:
+                raise ValueError("the frame does not decode")
+            return np.asarray(self._cv2.cvtColor(image, self._cv2.COLOR_BGR2RGB), np.uint8)
         except self._cv2.error as err:
             raise ValueError(f"the frame does not decode ({str(err).strip()})") from err
-        if not ok or image is None:
-            raise ValueError("the frame does not decode")
-        return np.asarray(image, np.uint8)
 
 
 class VideoFile(_CaptureSource):

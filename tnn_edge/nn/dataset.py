@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from tnn_edge.errors import DatasetError
@@ -150,8 +150,8 @@ def _read(name: str, place: Path, archives: dict[Path, zipfile.ZipFile]) -> byte
 def _decode(data: bytes, where: str, image_size: int) -> Pixels:
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")  # as OpenCV turns it on the device
-    except (UnidentifiedImageError, OSError) as err:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except Exception as err:  # damaged bytes raise OSError, ValueError, SyntaxError, struct.error and more
         raise DatasetError(f"{where} does not decode as an image ({err}); remove or replace it") from err
     return _resized(image, image_size).transpose(2, 0, 1)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tnn_edge.nn.gating import check_throttle
+
 __all__ = ["depth_order", "paper_dn"]
 
 
@@ -42,7 +44,11 @@ def paper_dn(u: float, stage_sizes: Sequence[int]) -> list[int]:
 
     Returns:
         Number of blocks on in each stage, input first.
+
+    Raises:
+        ThrottleRangeError: u lies outside [0, 1] or is NaN.
     """
+    check_throttle(u)
     on = [0] * len(stage_sizes)
     total = sum(stage_sizes)
     while sum(on) < total and sum(on) / total <= u:
