@@ -70,7 +70,7 @@ def export_static(run: Path, u: float, out: Path) -> None:
 
 def main(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
-    u: Annotated[float, typer.Option(min=0.0, max=1.0, help="Throttle.")],
+    u: Annotated[float, typer.Option(help="Throttle in [0, 1].")],
     out: Annotated[Path, typer.Option(help="ONNX file.")],
 ) -> None:
     """Export the sub-network at one u as a plain ONNX file."""

@@ -79,6 +79,8 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path, bundle: Bundle) -> None:
     if any(d < 0 for d in tensor.dims) or size > _MAX_TENSOR_BYTES:
         raise BundleError(f"{path}: tensor {tensor.name} of shape {list(tensor.dims)} is too large")
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        if tensor.HasField("raw_data") and len(tensor.raw_data) != size:  # older checkers let it pass
+            raise BundleError(f"{path}: tensor {tensor.name} holds {len(tensor.raw_data)} bytes, its shape {size}")
         return
     place = {entry.key: entry.value for entry in tensor.external_data}
     inner = (Path(path.relative_to(bundle.path)).parent / place.get("location", "")).as_posix()

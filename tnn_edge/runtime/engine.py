@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tnn_edge.bundle import Bundle, Manifest, OperatingPoint, open_bundle
-from tnn_edge.errors import BundleError, InputError, ProviderError
+from tnn_edge.errors import BundleError, InputError, PlanError, ProviderError
 from tnn_edge.runtime.plans import PlanSet, find_plans, install
 from tnn_edge.runtime.providers import Device, SessionSettings, choose_device, open_session, session_options
 
@@ -179,7 +179,7 @@ def load(
     chosen = choose_device(device)
     try:
         return _load_on(opened, chosen, settings, cache)
-    except ProviderError as err:
+    except (ProviderError, PlanError) as err:
         if device != "auto" or chosen == "cpu":
             raise
         _log.warning("%s: running on the CPU instead", err)

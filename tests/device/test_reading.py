@@ -1,0 +1,217 @@
+"""Opening a bundle: whatever differs from the manifest is refused, and the message says which file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tnn_edge.bundle import open_bundle
+from tnn_edge.bundle.reading import GOLDEN, MANIFEST, STATISTICS, file_sha256
+from tnn_edge.errors import BundleError, SchemaError, TnnEdgeError
+
+BLOCK = "blocks/01_stage1_block1.onnx"
+EVERY_FILE = [BLOCK, "blocks/weights.bin", GOLDEN, STATISTICS, "README.md"]
+
+
+def rewrite(bundle: Path, name: str, data: bytes) -> None:
+    """Replace a file of the bundle and make its manifest agree."""
+    (bundle / name).write_bytes(data)
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+
+
+def npz(**arrays: npt.NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # its second positional parameter is a flag
+    return file.getvalue()
+
+
+def test_a_bundle_opens_and_its_digest_is_that_of_the_manifest(tiny_bundle: Path) -> None:
+    bundle = open_bundle(str(tiny_bundle))
+    assert bundle.path == tiny_bundle
+    assert bundle.digest == hashlib.sha256((tiny_bundle / MANIFEST).read_bytes()).hexdigest()
+    inputs, outputs = bundle.golden
+    points, labels = bundle.manifest.operating_points, bundle.manifest.labels
+    assert inputs.shape[1:] == bundle.manifest.input.shape[1:]
+    assert outputs.shape == (len(points), len(inputs), len(labels))
+    assert set(bundle.statistics) == set(np.load(tiny_bundle / STATISTICS).files)
+
+
+def test_a_hash_is_that_of_the_whole_file(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).bytes(3 * 2**20 + 17)
+    (tmp_path / "file").write_bytes(data)
+    assert file_sha256(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("name", EVERY_FILE)
+def test_a_truncated_file_is_named(bundle_copy: Path, name: str) -> None:
+    path = bundle_copy / name
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=re.escape(f"{path} has {size - 1} bytes, its manifest says {size}")):
+        open_bundle(bundle_copy)
+
+
+@pytest.mark.parametrize("name", EVERY_FILE)
+def test_a_file_with_one_flipped_bit_is_named(bundle_copy: Path, name: str) -> None:
+    path = bundle_copy / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=re.escape(f"{path} is damaged or was edited (SHA-256 differs")):
+        open_bundle(bundle_copy)
+
+
+@pytest.mark.parametrize("name", EVERY_FILE)
+def test_a_missing_file_is_named(bundle_copy: Path, name: str) -> None:
+    (bundle_copy / name).unlink()
+    with pytest.raises(BundleError, match=re.escape(f"{bundle_copy / name} is missing; the bundle is incomplete")):
+        open_bundle(bundle_copy)
+
+
+def symlink(path: Path, target: Path) -> None:
+    path.symlink_to(target)
+
+
+def hard_link(path: Path, target: Path) -> None:
+    os.link(target, path)
+
+
+def folder(path: Path, _: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("replace", [symlink, hard_link, folder])
+@pytest.mark.parametrize("name", [BLOCK, "blocks/weights.bin", GOLDEN])
+def test_what_is_no_plain_file_is_refused(
+    bundle_copy: Path, tmp_path: Path, name: str, replace: Callable[[Path, Path], None]
+) -> None:
+    path = bundle_copy / name
+    outside = Path(shutil.copy(path, tmp_path / "outside"))
+    path.unlink()
+    replace(path, outside)
+    with pytest.raises(BundleError, match=re.escape(f"{path} must be a plain file of its own, not a link")):
+        open_bundle(bundle_copy)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, Path.touch], ids=["nothing", "empty folder", "file"])
+def test_a_path_that_is_no_bundle_says_so(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "here"
+    make(path)
+    with pytest.raises(BundleError, match=re.escape(f"{path} is not a bundle: {MANIFEST} is missing")):
+        open_bundle(path)
+
+
+def test_a_manifest_that_is_not_utf8_is_named(bundle_copy: Path) -> None:
+    (bundle_copy / MANIFEST).write_bytes(b'{"name": "caf\xe9"}')
+    with pytest.raises(BundleError, match=f"^{re.escape(str(bundle_copy / MANIFEST))}: not UTF-8 .*copy it again"):
+        open_bundle(bundle_copy)
+
+
+def test_a_truncated_manifest_is_named(bundle_copy: Path) -> None:
+    text = (bundle_copy / MANIFEST).read_text()
+    (bundle_copy / MANIFEST).write_text(text[: len(text) // 2])
+    with pytest.raises(SchemaError, match=f"^{re.escape(str(bundle_copy / MANIFEST))}: not valid JSON"):
+        open_bundle(bundle_copy)
+
+
+def test_a_manifest_too_large_to_be_one_is_not_read(bundle_copy: Path) -> None:
+    with (bundle_copy / MANIFEST).open("r+b") as file:
+        file.truncate(16 * 2**20 + 1)
+    with pytest.raises(BundleError, match=re.escape(f"{bundle_copy / MANIFEST} is larger than {16 * 2**20} bytes")):
+        open_bundle(bundle_copy)
+
+
+class Trap:
+    """Says so when it is unpickled."""
+
+    sprung = False
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return spring, ()
+
+
+def spring() -> None:
+    Trap.sprung = True
+
+
+def test_a_pickle_inside_golden_is_refused_and_never_loaded(bundle_copy: Path) -> None:
+    rewrite(bundle_copy, GOLDEN, npz(inputs=np.array([Trap()], dtype=object), outputs=np.zeros(3, np.float32)))
+    bundle = open_bundle(bundle_copy)
+    message = f"^{re.escape(str(bundle_copy / GOLDEN))}: cannot be read .*allow_pickle=False"
+    with pytest.raises(BundleError, match=message):
+        _ = bundle.golden
+    assert not Trap.sprung
+
+
+NOT_NPZ = {"empty": b"", "text": b"hello", "pickle": pickle.dumps([1, 2, 3]), "cut archive": npz(a=np.zeros(9))[:-8]}
+
+
+@pytest.mark.parametrize("name", [GOLDEN, STATISTICS])
+@pytest.mark.parametrize("content", [*NOT_NPZ, "bare array"])
+def test_a_file_of_arrays_that_is_none_is_named(bundle_copy: Path, name: str, content: str) -> None:
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    rewrite(bundle_copy, name, NOT_NPZ.get(content, array.getvalue()))
+    bundle = open_bundle(bundle_copy)
+    with pytest.raises(BundleError, match=f"^{re.escape(str(bundle_copy / name))}: cannot be read"):
+        _ = bundle.golden if name == GOLDEN else bundle.statistics
+
+
+def test_golden_without_outputs_names_the_array(bundle_copy: Path) -> None:
+    rewrite(bundle_copy, GOLDEN, npz(inputs=np.zeros((1, 3, 32, 32), np.float32)))
+    with pytest.raises(BundleError, match=re.escape(f"{bundle_copy / GOLDEN}: array 'outputs' is missing")):
+        _ = open_bundle(bundle_copy).golden
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        ((2, 3, 32, 32), (4, 2, 10)),
+        ((2, 3, 32, 32), (5, 3, 10)),
+        ((2, 3, 32, 32), (5, 2, 9)),
+        ((2, 3, 16, 32), (5, 2, 10)),
+        ((0, 3, 32, 32), (5, 0, 10)),
+        ((), ()),
+    ],
+)
+def test_golden_arrays_that_do_not_fit_the_manifest_are_refused(
+    bundle_copy: Path, inputs: tuple[int, ...], outputs: tuple[int, ...]
+) -> None:
+    rewrite(bundle_copy, GOLDEN, npz(inputs=np.zeros(inputs, np.float32), outputs=np.zeros(outputs, np.float32)))
+    shapes = f"inputs {list(inputs)} and outputs {list(outputs)} do not fit 5 operating points, images [3, 32, 32]"
+    with pytest.raises(BundleError, match=re.escape(f"{bundle_copy / GOLDEN}: {shapes} and 10 labels")):
+        _ = open_bundle(bundle_copy).golden
+
+
+def test_a_row_of_statistics_that_is_not_there_is_named(bundle_copy: Path) -> None:
+    rewrite(bundle_copy, STATISTICS, npz(**{"stem/norm.running_mean": np.zeros((3, 8), np.float32)}))
+    message = f"{bundle_copy / STATISTICS}: stem/norm.running_mean of shape [3, 8] has no row 3"
+    with pytest.raises(BundleError, match=re.escape(message)):
+        _ = open_bundle(bundle_copy).statistics
+
+
+def test_statistics_that_are_named_and_not_there_are_missed(bundle_copy: Path) -> None:
+    manifest = json.loads((bundle_copy / MANIFEST).read_text())
+    del manifest["files"][STATISTICS]
+    (bundle_copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=f"an operating point names statistics, and there is no {STATISTICS}"):
+        _ = open_bundle(bundle_copy).statistics
+
+
+def test_a_bundle_error_is_one_of_ours_and_a_value_error() -> None:
+    assert issubclass(BundleError, TnnEdgeError)
+    assert issubclass(BundleError, ValueError)

@@ -1,0 +1,178 @@
+"""The workshop's command lines: help, the whole way, and one clear line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import export.__main__
+import export.static
+import train.classifier
+import train.curve
+from tests.workshop.conftest import Exported, colours, small_recipe
+from tnn_edge.bundle import open_bundle
+from tnn_edge.cli.program import program
+from tnn_edge.nn.checkpoint import read_run
+
+Program = Callable[..., None]
+
+
+def call(main: Program, *args: object, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run a program in this process, as its `__main__` does; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["program", *map(str, args)])
+    with pytest.raises(SystemExit) as stop:
+        program(main)
+    code = stop.value.code
+    assert isinstance(code, int)
+    return code
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("train.classifier", ["--recipe", "--data", "--out", "--resume", "--download"]),
+        ("export", ["--out", "--data", "--licence", "--overwrite"]),
+        ("export.static", ["--u", "--out"]),
+    ],
+)
+def test_help_names_the_arguments(module: str, words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [word for word in words if word not in done.stdout] == []
+
+
+def write_recipe(path: Path, n_classes: int = 4) -> Path:
+    recipe = small_recipe("resnet_d", epochs=1).model_dump(mode="json")
+    recipe["network"]["sizes"]["n_classes"] = n_classes
+    lines = [f"{key} = {json.dumps(value)}" for key, value in recipe.items() if not isinstance(value, dict)]
+    for table, fields in recipe.items():
+        if isinstance(fields, dict):
+            lines += [f"[{table}]", *(f"{k} = {json.dumps(v)}" for k, v in fields.items() if k != "sizes")]
+    sizes = recipe["network"]["sizes"]
+    path.write_text("\n".join([*lines, "[network.sizes]", *(f"{k} = {json.dumps(v)}" for k, v in sizes.items())]))
+    return path
+
+
+def write_tree(root: Path) -> Path:
+    for split, seed in (("train", 0), ("test", 1)):
+        data = colours(100, seed=seed)
+        for name, image in zip(data.names, data.images, strict=True):
+            path = root / name.replace("train/", f"{split}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
+    return root
+
+
+def test_the_whole_way_from_images_to_a_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, data = write_recipe(tmp_path / "recipe.toml"), write_tree(tmp_path / "images")
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    trained = ("--recipe", recipe, "--data", data, "--out", run)
+    assert call(train.classifier.main, *trained, monkeypatch=monkeypatch) == 0
+    assert call(train.classifier.main, *trained, "--resume", monkeypatch=monkeypatch) == 0
+    assert call(train.curve.main, run, "--data", data, monkeypatch=monkeypatch) == 0
+    assert call(export.__main__.main, run, "--out", bundle, "--data", data, monkeypatch=monkeypatch) == 0
+    assert f"{bundle}: 5 blocks, 4 points" in capsys.readouterr().out
+    manifest = open_bundle(bundle).manifest
+    assert manifest.labels == ("blue", "green", "grey", "red")
+    assert all(point.accuracy is not None for point in manifest.operating_points)
+    assert manifest.provenance["training"]["data"] == "images"
+    curves = json.loads((run / "curve.json").read_text())["curves"]
+    assert (len(curves), len(curves[0]["points"]), curves[0]["images"]) == (1, 17, 100)
+
+
+def test_untrained_network_is_exported_without_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", n_classes=7)
+    untrained = ("--recipe", recipe, "--out", tmp_path / "run", "--untrained")
+    assert call(train.classifier.main, *untrained, monkeypatch=monkeypatch) == 0
+    assert "random weights" in read_run(tmp_path / "run").training["data"]
+    assert call(export.__main__.main, tmp_path / "run", "--out", tmp_path / "b", monkeypatch=monkeypatch) == 0
+    manifest = open_bundle(tmp_path / "b").manifest
+    assert len(manifest.labels) == 7
+    assert {point.accuracy for point in manifest.operating_points} == {None}
+
+
+def assert_one_line(capsys: pytest.CaptureFixture[str], message: str) -> None:
+    stderr = capsys.readouterr().err.strip()
+    assert stderr.startswith("error: ")
+    assert message in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("main", "args", "message"),
+    [
+        (train.classifier.main, ["--recipe", "none.toml", "--out", "run"], "cannot read the recipe none.toml"),
+        (train.classifier.main, ["--recipe", "good.toml", "--out", "r", "--data", "none"], "none does not exist"),
+        (train.classifier.main, ["--recipe", "good.toml", "--out", "done", "--data", "tree"], "already holds a run"),
+        (train.classifier.main, ["--recipe", "five.toml", "--out", "r", "--data", "tree"], "5 classes, the data 4"),
+        (train.curve.main, ["none", "--data", "tree"], "none is not a training run"),
+        (export.__main__.main, ["none", "--out", "b"], "none is not a training run"),
+        (export.__main__.main, ["done", "--out", "tree"], "tree exists; choose another --out"),
+        (export.__main__.main, ["done", "--out", "b", "--data", "none"], "none does not exist"),
+        (export.static.main, ["done", "--u", "nan", "--out", "s.onnx"], "throttle u must lie in [0, 1], got nan"),
+        (export.static.main, ["done", "--u", "1.5", "--out", "s.onnx"], "throttle u must lie in [0, 1], got 1.5"),
+        (export.static.main, ["none", "--u", "1", "--out", "s.onnx"], "none is not a training run"),
+    ],
+)
+def test_mistake_ends_with_one_line_and_code_1(
+    main: Program, args: list[str], message: str, resnet_d: Exported, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    write_tree(tmp_path / "tree")
+    write_recipe(tmp_path / "good.toml")
+    write_recipe(tmp_path / "five.toml", n_classes=5)
+    (tmp_path / "done").symlink_to(resnet_d.run)
+    assert call(main, *args, monkeypatch=monkeypatch) == 1
+    if main is train.classifier.main and "tree" in args:  # it has told before what it read
+        stderr = capsys.readouterr().err.splitlines()
+        assert "100 images of 4 classes" in stderr[0]
+        assert stderr[-1].startswith("error: ")
+        assert message in stderr[-1]
+    else:
+        assert_one_line(capsys, message)
+
+
+def test_recipe_that_holds_nothing_out_has_nothing_to_measure_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml")
+    recipe.write_text(recipe.read_text().replace("held_out = 32", "held_out = 0"))
+    call(train.classifier.main, "--recipe", recipe, "--out", tmp_path / "run", "--untrained", monkeypatch=monkeypatch)
+    capsys.readouterr()
+    args = (tmp_path / "run", "--out", tmp_path / "b", "--data", tmp_path)
+    assert call(export.__main__.main, *args, monkeypatch=monkeypatch) == 1
+    assert_one_line(capsys, "its recipe holds out no images to measure on; leave --data away")
+
+
+@pytest.mark.parametrize(
+    ("main", "args", "message"),
+    [
+        (train.classifier.main, ["--out", "run"], "Missing option '--recipe'"),
+        (train.classifier.main, ["--recipe", "good.toml", "--out", "run"], "name the data folder, or pass --untrained"),
+        (train.classifier.main, ["--recipe", "good.toml", "--out", "run", "--epochs", "3"], "No such option: --epochs"),
+        (export.__main__.main, ["run"], "Missing option '--out'"),
+        (export.static.main, ["run", "--u", "half", "--out", "s.onnx"], "Invalid value for '--u'"),
+    ],
+)
+def test_wrong_arguments_end_with_code_2(
+    main: Program, args: list[str], message: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    write_recipe(tmp_path / "good.toml")
+    assert call(main, *args, monkeypatch=monkeypatch) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["good.toml"]
