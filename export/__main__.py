@@ -30,6 +30,7 @@ def main(
         if not description.recipe["data"]["held_out"]:
             raise RunError(f"{run}: its recipe holds out no images to measure on; leave --data away")
         images = load_images(data, "train", image_size=description.image_size)
+        images.check_labels(description.labels)
         _, held_out = images.hold_out(description.recipe["data"]["held_out"])
     manifest = export_bundle(run, out, data=held_out, licence=licence, overwrite=overwrite)
     size = sum(file.bytes for file in manifest.files.values())

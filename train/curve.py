@@ -34,6 +34,7 @@ def throttle_curve(run: Path, data: ImageSet) -> dict[str, Any]:
         confidence.
     """
     description = read_run(run)
+    data.check_labels(description.labels)
     network = load_network(run)
     table = read_statistics_table(run, network)
     points = network.schedule.operating_points(description.recipe.get("seed", 0))

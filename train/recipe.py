@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from tnn_edge.errors import RunError
 
@@ -43,12 +43,18 @@ class DataSettings(_Settings):
 
     image_size: int = Field(gt=0)
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     held_out: int = Field(5000, ge=0)
     """Training images kept for choices; the test split is for the last measurement only."""
     crop_padding: int = Field(4, ge=0)
     """Pixels of reflection around an image before a random crop."""
     flip: bool = True
+
+    @model_validator(mode="after")
+    def _check_padding(self) -> DataSettings:
+        if self.crop_padding >= self.image_size:
+            raise ValueError(f"crop_padding {self.crop_padding} must be below image_size {self.image_size}")
+        return self
 
 
 class OptimiserSettings(_Settings):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tnn_edge
@@ -44,7 +44,6 @@ def test_every_point_gives_the_golden_outputs(engine: Engine) -> None:
         assert np.abs(logits - golden).max() <= 1e-4 * np.abs(golden).max()
 
 
-@settings(deadline=None)
 @given(u=st.floats(0.0, 1.0))
 def test_any_throttle_runs_the_point_at_or_below_it(engine: Engine, x: Array, u: float) -> None:
     result = engine.run(x, u)

@@ -131,7 +131,7 @@ def test_statistics_equal_to_the_blocks_own_change_no_byte() -> None:
         assert constant(with_own.graph.initializers[name]).tobytes() == constant(value).tobytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**16), st.sampled_from([1, 2, 4]), st.floats(1e-3, 0.2))
 def test_folding_any_statistics_equals_normalising_with_them(seed: int, groups: int, epsilon: float) -> None:
     text = THROUGH_RELU.replace("GROUP", str(groups))

@@ -17,20 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.device.damage import rewrite
 from tnn_edge.bundle import open_bundle
 from tnn_edge.bundle.reading import GOLDEN, MANIFEST, STATISTICS, file_sha256
 from tnn_edge.errors import BundleError, SchemaError, TnnEdgeError
 
 BLOCK = "blocks/01_stage1_block1.onnx"
 EVERY_FILE = [BLOCK, "blocks/weights.bin", GOLDEN, STATISTICS, "README.md"]
-
-
-def rewrite(bundle: Path, name: str, data: bytes) -> None:
-    """Replace a file of the bundle and make its manifest agree."""
-    (bundle / name).write_bytes(data)
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
 
 
 def npz(**arrays: npt.NDArray[Any]) -> bytes:
@@ -215,3 +208,15 @@ def test_statistics_that_are_named_and_not_there_are_missed(bundle_copy: Path) -
 def test_a_bundle_error_is_one_of_ours_and_a_value_error() -> None:
     assert issubclass(BundleError, TnnEdgeError)
     assert issubclass(BundleError, ValueError)
+
+
+def test_a_folder_that_is_a_link_is_refused(bundle_copy: Path, tmp_path: Path) -> None:
+    (bundle_copy / "blocks").rename(tmp_path / "elsewhere")
+    (bundle_copy / "blocks").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match=r"lies behind a linked folder; copy the bundle without links"):
+        open_bundle(bundle_copy)
+
+
+def test_a_bundle_reached_through_a_link_opens(bundle_copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(bundle_copy)
+    assert open_bundle(tmp_path / "link").digest == open_bundle(bundle_copy).digest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tests.device.damage import rewrite
 from tnn_edge.bundle import open_bundle
 from tnn_edge.bundle.structure import ALLOWED_OPERATORS, check_structure
 from tnn_edge.errors import BundleError
@@ -19,14 +19,6 @@ from tnn_edge.runtime import install
 
 BLOCK = "blocks/01_stage1_block1.onnx"
 WEIGHTS = "blocks/weights.bin"
-
-
-def rewrite(bundle: Path, name: str, data: bytes) -> None:
-    """Replace a file of the bundle and make its manifest agree."""
-    (bundle / name).write_bytes(data)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
 def edit_block(bundle: Path, edit: Callable[[onnx.ModelProto], None]) -> None:
@@ -228,3 +220,14 @@ def test_a_slice_map_that_names_a_missing_tensor_is_refused(bundle_copy: Path) -
     tensors["conv9.weight"] = tensors["conv1.weight"]
     (bundle_copy / "manifest.json").write_text(json.dumps(manifest))
     refuses(bundle_copy, "the slice map names conv9.weight, which the block does not hold")
+
+
+@pytest.mark.parametrize("dims", [[8, 8], [8, 8, 1], [8, 8, 1, 1, 1]])
+def test_a_convolution_weight_of_other_than_four_dimensions_is_refused(bundle_copy: Path, dims: list[int]) -> None:
+    def reshape(model: onnx.ModelProto) -> None:
+        weight = next(tensor for tensor in model.graph.initializer if tensor.name == "conv1.weight")
+        del weight.dims[:]
+        weight.dims.extend(dims)
+
+    edit_block(bundle_copy, reshape)
+    refuses(bundle_copy, "a convolution's weight must be an initializer of four dimensions")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tnn_edge
+from tests.device.damage import rewrite
 from tnn_edge import Engine
 from tnn_edge.cli.main import main
 from tnn_edge.runtime import verify as verify_module
@@ -38,10 +38,7 @@ def edit_golden(bundle: Path, edit: Callable[[Array, Array], None]) -> None:
         inputs, outputs = arrays["inputs"], arrays["outputs"]
     edit(inputs, outputs)
     np.savez(path, inputs=inputs, outputs=outputs)
-    data = path.read_bytes()
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["files"]["golden.npz"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(bundle, path.name, path.read_bytes())
 
 
 def faults_of(bundle: Path) -> tuple[str, ...]:

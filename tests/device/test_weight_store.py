@@ -111,7 +111,7 @@ def test_large_tensors_begin_on_a_page_and_others_on_a_cache_line(tmp_path: Path
     assert place_of(large, "c")[0] % 4096 == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 600)), min_size=1, max_size=12))
 def test_every_tensor_is_found_again_where_its_model_says(
     tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, int]]

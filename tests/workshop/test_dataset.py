@@ -260,3 +260,15 @@ def test_the_real_data_is_read() -> None:
     assert sorted(data.targets.unique().tolist()) == list(range(len(data.labels)))
     assert list(data.labels) == sorted(data.labels)
     assert data.images.float().std() > 10  # not blank
+
+
+def test_data_with_other_classes_than_the_networks_is_refused() -> None:
+    data = ImageSet(
+        images=torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
+        targets=torch.tensor([0, 1]),
+        labels=("a", "b"),
+        names=("0", "1"),
+    )
+    data.check_labels(["a", "b"])
+    with pytest.raises(DatasetError, match=r"the data's classes are a, b, the network's b, a"):
+        data.check_labels(["b", "a"])

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tnn_edge.errors import ThrottleRangeError
@@ -60,7 +60,6 @@ def test_shares_of_two_stages_differ_by_at_most_one_block(stage_sizes: list[int]
         assert max(shares) - min(shares) <= Fraction(1, min(stage_sizes))
 
 
-@settings(deadline=None)
 @given(stage_sizes=STAGES, u=st.floats(0.0, 1.0))
 def test_paper_rule_exceeds_the_throttle_by_at_most_one_block(stage_sizes: list[int], u: float) -> None:
     on = paper_dn(u, stage_sizes)

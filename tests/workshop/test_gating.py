@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tnn_edge.errors import ThrottleRangeError
@@ -124,7 +124,6 @@ def test_independent_gates_repeat_with_their_seed() -> None:
     assert first != other
 
 
-@settings(deadline=None)
 @given(sizes=SIZES, u=st.lists(DIAL, min_size=1, max_size=6))
 def test_rows_of_a_mask_are_the_vectors_of_their_throttles(sizes: dict[str, int], u: list[float]) -> None:
     schedule = GateSchedule.widthwise(sizes)
@@ -133,7 +132,6 @@ def test_rows_of_a_mask_are_the_vectors_of_their_throttles(sizes: dict[str, int]
         assert {name: tuple(map(int, mask[row])) for name, mask in masks.items()} == schedule.vector(value)
 
 
-@settings(deadline=None)
 @given(schedule=NESTED, us=st.lists(DIAL, max_size=30))
 def test_operating_points_cover_every_distinct_vector(schedule: GateSchedule, us: list[float]) -> None:
     points = schedule.operating_points()
@@ -144,7 +142,6 @@ def test_operating_points_cover_every_distinct_vector(schedule: GateSchedule, us
         assert schedule.vector(u) == vectors[selected]
 
 
-@settings(deadline=None)
 @given(schedule=NESTED)
 def test_an_operating_point_starts_where_the_vector_changes(schedule: GateSchedule) -> None:
     points = schedule.operating_points()
@@ -159,7 +156,6 @@ def test_at_least_one_component_stays_on() -> None:
     assert [sum(gates["m"]) for _, gates in schedule.operating_points()] == [1, 2, 3]
 
 
-@settings(deadline=None)
 @given(schedule=schedules(), u=DIAL, data=st.data())
 def test_utilisation_is_the_weighted_share_of_equation_4(schedule: GateSchedule, u: float, data: st.DataObject) -> None:
     cost = st.floats(0.01, 1e6)
@@ -173,7 +169,6 @@ def test_utilisation_is_the_weighted_share_of_equation_4(schedule: GateSchedule,
     assert utilisation(schedule.vector(0.0), weights) == 0.0
 
 
-@settings(deadline=None)
 @given(schedule=NESTED, us=st.tuples(DIAL, DIAL).map(sorted), data=st.data())
 def test_utilisation_never_falls_as_throttle_rises(
     schedule: GateSchedule, us: list[float], data: st.DataObject

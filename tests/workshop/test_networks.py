@@ -174,13 +174,13 @@ def assert_is_plain(ours: ThrottleableNetwork, plain: ResNet) -> None:
 # --- sliced equals masked
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(u=st.floats(0.0, 1.0))
 def test_sliced_equals_masked_at_any_throttle(network: ThrottleableNetwork, u: float) -> None:
     assert_sliced_is_masked(network, network.schedule.vector(u))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31))
 def test_sliced_equals_masked_for_any_gate_vector(network: ThrottleableNetwork, seed: int) -> None:
     (gates,) = vectors(network, 1, seed)
@@ -291,7 +291,7 @@ def test_macs_of_a_bottleneck_follow_the_formula() -> None:
         assert block.macs(k, 8) == (paths + skip, 4)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(us=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)).map(sorted))
 def test_cost_never_falls_as_throttle_rises(network: ThrottleableNetwork, us: list[float]) -> None:
     low, high = (network.macs(network.schedule.vector(u), 8) for u in us)

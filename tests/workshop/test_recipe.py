@@ -102,3 +102,17 @@ def test_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
 def test_missing_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot read the recipe .*nothing\.toml: No such file or directory"):
         read_recipe(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("std", "[0.2, 0.0, 0.2]", r"data\.std\.1: Input should be greater than 0"),
+        ("crop_padding", "99", r"data: .*crop_padding 99 must be below image_size"),
+    ],
+)
+def test_data_settings_that_cannot_work_are_refused(tmp_path: Path, key: str, value: str, message: str) -> None:
+    kept = [line for line in GOOD.splitlines() if not line.startswith(f"{key} =")]
+    kept.insert(kept.index("[data]") + 1, f"{key} = {value}")
+    with pytest.raises(RunError, match=message):
+        read_recipe(written(tmp_path, "\n".join(kept)))

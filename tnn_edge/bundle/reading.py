@@ -121,5 +121,7 @@ def open_bundle(path: Path | str) -> Bundle:
         raise BundleError(f"{manifest_path}: not UTF-8 ({err}); the bundle is damaged, copy it again") from err
     manifest = parse_manifest(text, str(manifest_path))
     for name, spec in manifest.files.items():
+        if (path / name).parent.resolve() != (path.resolve() / name).parent:
+            raise BundleError(f"{path / name} lies behind a linked folder; copy the bundle without links")
         _check_file(path / name, spec)
     return Bundle(path, manifest, hashlib.sha256(data).hexdigest())

@@ -39,13 +39,13 @@ def check_structure(bundle: Bundle) -> None:
             model = onnx.load_model(str(path), load_external_data=False)
         except (DecodeError, ValueError, OSError) as err:
             raise BundleError(f"{path}: not an ONNX model ({err})") from err
-        _check_nodes(model, path)
         own_opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
         opset = own_opset if opset is None else opset
         if own_opset != opset:
             raise BundleError(f"{path}: opset {own_opset}, the blocks before it {opset}; linked blocks need one opset")
         for tensor in model.graph.initializer:
             _check_tensor(tensor, path, bundle)
+        _check_nodes(model, path)
         try:
             onnx.checker.check_model(str(path))
         except (onnx.checker.ValidationError, ValueError) as err:
@@ -62,7 +62,10 @@ def _check_nodes(model: onnx.ModelProto, path: Path) -> None:
         raise BundleError(f"{path}: local functions are not allowed in a bundle")
     if len(model.graph.node) > _MAX_NODES:
         raise BundleError(f"{path}: {len(model.graph.node)} nodes, at most {_MAX_NODES} are allowed")
+    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
+        if node.op_type == "Conv" and (len(node.input) < 2 or ranks.get(node.input[1]) != 4):
+            raise BundleError(f"{path}: a convolution's weight must be an initializer of four dimensions")
         if node.domain not in ("", "ai.onnx") or node.op_type not in ALLOWED_OPERATORS:
             name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             raise BundleError(f"{path}: operator {name} is not allowed in a bundle")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -55,6 +55,18 @@ class ImageSet:
         """The images at `indices`, in that order."""
         names = tuple(self.names[i] for i in indices.tolist())
         return ImageSet(images=self.images[indices], targets=self.targets[indices], labels=self.labels, names=names)
+
+    def check_labels(self, labels: Sequence[str]) -> None:
+        """Make sure that the targets mean what a network's logits mean.
+
+        Raises:
+            DatasetError: the classes are others, or in another order.
+        """
+        if self.labels != tuple(labels):
+            raise DatasetError(
+                f"the data's classes are {', '.join(self.labels[:10])}, the network's {', '.join(labels[:10])}; "
+                "name the data that it was trained on"
+            )
 
     def hold_out(self, n: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """Split off n images drawn at random: (the rest, the held-out ones). The same seed gives the same split."""
