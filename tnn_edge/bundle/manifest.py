@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
@@ -146,10 +147,6 @@ class OperatingPoint(_Strict):
         return tuple(name for name, bits in self.gates.items() if "1" in bits)
 
 
-def _lowest_u(point: OperatingPoint) -> float:
-    return point.u
-
-
 class Manifest(_Strict):
     """Everything a runtime must know about a bundle; ``manifest.json``."""
 
@@ -188,15 +185,19 @@ class Manifest(_Strict):
             raise ValueError("operating points must start at u=0 and rise")
         return self
 
+    @cached_property
+    def _dial(self) -> tuple[float, ...]:
+        return tuple(point.u for point in self.operating_points)
+
     def point_at(self, u: float) -> OperatingPoint:
         """The operating point that throttle u selects.
 
         Raises:
             ThrottleRangeError: u lies outside [0, 1] or is NaN.
         """
-        if math.isnan(u) or not 0.0 <= u <= 1.0:
+        if not 0.0 <= u <= 1.0:  # also false for NaN
             raise ThrottleRangeError(f"throttle u must lie in [0, 1], got {u:g}")
-        return self.operating_points[bisect_right(self.operating_points, u, key=_lowest_u) - 1]
+        return self.operating_points[bisect_right(self._dial, u) - 1]
 
     def statistics_for(self, gates: Mapping[str, str]) -> int | None:
         """Row of the statistics that a gate vector uses: those of the nearest operating point at or below it.

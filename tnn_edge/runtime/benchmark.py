@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -121,10 +122,6 @@ def _timed(run: Run) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def _ratio(times: Sequence[float], base: Sequence[float] | None) -> float | None:
-    return None if base is None else statistics.median(t / b for t, b in zip(times, base, strict=True))
-
-
 def benchmark(
     engine: Engine,
     *,
@@ -149,38 +146,69 @@ def benchmark(
     settings = sorted({*(dial if dial is not None else [p.u for p in engine.points] if not static else []), *static})
     x = engine.bundle.golden[0][:1].copy()
     linked: dict[float, Run] = {u: partial(engine.run, x, u) for u in settings}
-    plain = {u: _static(engine, path, engine.point_at(u)) for u, path in static.items()}
-    blocks = {u: _Chained(engine, engine.point_at(u)) for u in settings} if chained else {}
-    others: dict[tuple[str, float], Run] = {("static", u): run for u, run in plain.items()}
-    others |= {("chained", u): partial(each.run, x) for u, each in blocks.items()}
-    times: dict[tuple[str, float], list[float]] = {}
-    gc.collect()
-    gc.disable()
-    try:
-        for k in range(_WARM_UP + rounds):
-            for u in settings:
-                lap = {("switched", u): _timed(linked[u]), ("linked", u): _timed(linked[u])}
-                lap |= {kind: _timed(run) for kind, run in others.items() if kind[1] == u}
-                if k >= _WARM_UP:
-                    for kind, value in lap.items():
-                        times.setdefault(kind, []).append(value)
-    finally:
-        gc.enable()
-    points = [_point(engine.point_at(u), u, times, switched=len(settings) > 1) for u in settings]
+    compared: dict[str, dict[float, Run]] = {
+        "linked": linked,
+        "static": {u: _static(engine, path, engine.point_at(u)) for u, path in static.items()},
+        "chained": {u: partial(_Chained(engine, engine.point_at(u)).run, x) for u in settings if chained},
+    }
+    with _no_collection():
+        switching = [_pairs(linked, settings) for _ in range(_WARM_UP + rounds)][_WARM_UP:]
+        laps = [_lap(compared, settings) for _ in range(_WARM_UP + rounds)][_WARM_UP:] if static or chained else []
+    points = [_point(engine.point_at(u), u, switching, laps, switched=len(settings) > 1) for u in settings]
     return Benchmark({**describe_machine(), "threads": engine.settings.threads, "device": engine.device}, tuple(points))
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _pairs(linked: Mapping[float, Run], settings: Sequence[float]) -> dict[float, tuple[float, float]]:
+    """Each setting twice in a row: the first run comes after another setting, the second is steady."""
+    return {u: (_timed(linked[u]), _timed(linked[u])) for u in settings}
+
+
+def _lap(compared: Mapping[str, Mapping[float, Run]], settings: Sequence[float]) -> dict[tuple[str, float], float]:
+    """Every way of running every setting, one after the other, each with its own weights in the caches."""
+    lap: dict[tuple[str, float], float] = {}
+    for u in settings:
+        for way, runs in compared.items():
+            if u in runs:
+                runs[u]()
+                lap[way, u] = _timed(runs[u])
+    return lap
+
+
 def _point(
-    point: OperatingPoint, u: float, times: Mapping[tuple[str, float], Sequence[float]], *, switched: bool
+    point: OperatingPoint,
+    u: float,
+    switching: Sequence[Mapping[float, tuple[float, float]]],
+    laps: Sequence[Mapping[tuple[str, float], float]],
+    *,
+    switched: bool,
 ) -> PointTiming:
-    steady = times["linked", u]
+    steady = [pair[u][1] for pair in switching]
     return PointTiming(
         u=u,
         macs=point.macs,
         utilisation=point.utilisation,
         latency_p50_ms=statistics.median(steady),
         latency_p95_ms=float(np.percentile(steady, 95)),
-        against_static=_ratio(steady, times.get(("static", u))),
-        against_chained=_ratio(steady, times.get(("chained", u))),
-        after_switch=_ratio(times["switched", u], steady) if switched else None,
+        against_static=_ratio(laps, u, "static"),
+        against_chained=_ratio(laps, u, "chained"),
+        after_switch=statistics.median(pair[u][0] for pair in switching) / statistics.median(steady)
+        if switched
+        else None,
     )
+
+
+def _ratio(laps: Sequence[Mapping[tuple[str, float], float]], u: float, way: str) -> float | None:
+    """Median over rounds of linked time over another way's time in the same round; None where it was not timed."""
+    if not laps or (way, u) not in laps[0]:
+        return None
+    return statistics.median(lap["linked", u] / lap[way, u] for lap in laps)

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Result:
     """One inference.
 
