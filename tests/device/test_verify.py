@@ -220,3 +220,9 @@ def test_the_command_fails_on_an_edited_golden_output(
     assert "verified" not in out
     if form:
         assert json.loads(out)["faults"][0].startswith("u=0.4000: error")
+
+
+def test_an_error_that_is_not_finite_is_null_in_json() -> None:
+    checked = verify_module.Verification((replace(RIGHT, error=math.nan), RIGHT), ())
+    assert [point["error"] for point in checked.as_json()["points"]] == [None, RIGHT.error]
+    json.dumps(checked.as_json(), allow_nan=False)

@@ -67,8 +67,10 @@ def sweep(
         plot_curve(result, png)
     if as_json:
         print_json(result.as_json())
-    else:
-        _print_table(result)
+        return
+    _print_table(result)
+    if png is not None:
+        typer.echo(f"drawn: {png}")
 
 
 def _print_table(result: Sweep) -> None:

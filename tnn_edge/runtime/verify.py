@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -59,8 +60,9 @@ class Verification:
     faults: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """JSON-able values."""
-        return {"points": [asdict(point) for point in self.points], "faults": list(self.faults)}
+        """JSON-able values; an error that is not finite, which JSON cannot say, is None."""
+        points = [asdict(p) | {"error": p.error if math.isfinite(p.error) else None} for p in self.points]
+        return {"points": points, "faults": list(self.faults)}
 
 
 def same_answers(logits: FloatArray, golden: FloatArray) -> bool:
