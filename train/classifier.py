@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,17 +31,19 @@ from tnn_edge.nn.checkpoint import (
     write_run,
     write_statistics_table,
 )
-from tnn_edge.nn.dataset import ImageSet, load_images, normalised
+from tnn_edge.nn.dataset import ImageSet, load_images
 from tnn_edge.nn.evaluation import evaluate
 from tnn_edge.nn.network import ThrottleableNetwork
-from tnn_edge.nn.norm import BatchNorm, Statistics, measure_statistics, read_statistics
 from tnn_edge.nn.registry import build_network
 from train.batches import batches
+from train.description import describe
 from train.draws import DRAWS, StepResult
 from train.machine import describe_machine
+from train.point_statistics import measure_table
 from train.recipe import OptimiserSettings, Recipe, read_recipe
+from train.untrained import write_untrained
 
-__all__ = ["main", "measure_table", "train"]
+__all__ = ["learning_rate", "main", "train"]
 
 console = Console(stderr=True)
 
@@ -103,37 +105,6 @@ def _resume(
     return progress
 
 
-def _describe(recipe: Recipe, data: ImageSet, training: dict[str, Any]) -> RunDescription:
-    return RunDescription(
-        name=recipe.name,
-        architecture=recipe.network.architecture,
-        sizes=recipe.network.sizes,
-        labels=data.labels,
-        image_size=recipe.data.image_size,
-        mean=recipe.data.mean,
-        std=recipe.data.std,
-        statistics=recipe.throttle.statistics,
-        recipe=recipe.model_dump(mode="json"),
-        training=training,
-    )
-
-
-def measure_table(network: ThrottleableNetwork, data: ImageSet, recipe: Recipe, batch: int = 512) -> list[Statistics]:
-    """Normalisation statistics of every operating point, u rising, each measured on the sliced network.
-
-    Measured from u = 1 downwards: channels that a point leaves off keep the statistics of the next larger one.
-    """
-    generator = torch.Generator().manual_seed(recipe.seed)
-    chosen = torch.randperm(len(data), generator=generator)[: recipe.throttle.statistics_images]
-    inputs = [normalised(data.images[part], recipe.data.mean, recipe.data.std) for part in chosen.split(batch)]
-    row: Statistics = read_statistics(network)
-    table = [row]  # u = 1 keeps its running statistics: it is the plain network
-    for _, gates in reversed(network.schedule.operating_points(recipe.seed)[:-1]):
-        row = measure_statistics(network, (network.sliced(x, gates) for x in inputs), row)
-        table.append(row)
-    return table[::-1]
-
-
 def _epochs(
     network: ThrottleableNetwork,
     optimiser: torch.optim.SGD,
@@ -166,6 +137,21 @@ def _epochs(
             yield epoch, results
 
 
+def _figures(
+    network: ThrottleableNetwork, results: Sequence[StepResult], held_out: ImageSet, recipe: Recipe
+) -> dict[str, float]:
+    """Loss and accuracy of an epoch; the held-out images are judged at u = 1."""
+    figures = {
+        "loss": sum(r.loss for r in results) / len(results),
+        "accuracy/train": sum(r.n_right for r in results) / (len(results) * recipe.optimiser.batch_size),
+    }
+    if len(held_out):
+        full = network.schedule.vector(1.0)
+        judged = evaluate(network, full, held_out, mean=recipe.data.mean, std=recipe.data.std)
+        figures["accuracy/held_out"] = judged.accuracy
+    return figures
+
+
 def train(recipe: Recipe, data: ImageSet, run: Path, *, resume: bool = False, source: str = "") -> RunDescription:
     """Train, writing the folder `run` as it goes.
 
@@ -195,7 +181,7 @@ def train(recipe: Recipe, data: ImageSet, run: Path, *, resume: bool = False, so
         progress |= _resume(run, recipe, network, optimiser, generator)
     rest, held_out = data.hold_out(recipe.data.held_out)
     record = {"data": source, "images": len(rest), "held_out": len(held_out), **describe_machine()}
-    write_run(run, _describe(recipe, data, record))
+    write_run(run, describe(recipe, data, record))
     wall, cpu = time.monotonic(), time.process_time()
     with SummaryWriter(str(run / "tensorboard")) as board:
         for epoch, results in _epochs(network, optimiser, rest, recipe, generator, progress["epochs"]):
@@ -208,13 +194,7 @@ def train(recipe: Recipe, data: ImageSet, run: Path, *, resume: bool = False, so
                 extra={**_momentum(network, optimiser), "generator": generator.get_state()},
                 progress=progress,
             )
-            loss = sum(r.loss for r in results) / len(results)
-            seen = sum(r.n_right for r in results) / (len(results) * recipe.optimiser.batch_size)
-            figures = {"loss": loss, "accuracy/train": seen}
-            if len(held_out):
-                full = network.schedule.vector(1.0)
-                judged = evaluate(network, full, held_out, mean=recipe.data.mean, std=recipe.data.std)
-                figures["accuracy/held_out"] = judged.accuracy
+            figures = _figures(network, results, held_out, recipe)
             for name, value in figures.items():
                 board.add_scalar(name, value, epoch + 1)
             shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
@@ -224,38 +204,9 @@ def train(recipe: Recipe, data: ImageSet, run: Path, *, resume: bool = False, so
     if recipe.throttle.statistics == "per_point":
         console.print("measuring the normalisation statistics of each operating point")
         write_statistics_table(run, measure_table(network, rest, recipe))
-    description = _describe(recipe, data, {**record, **progress})
+    description = describe(recipe, data, {**record, **progress})
     write_run(run, description)
     return description
-
-
-def write_untrained(recipe: Recipe, run: Path, n_images: int = 64) -> None:
-    """Write a run with random weights, for a network that is only to be timed or tried.
-
-    Normalisation gets random values too: with those of a fresh network every branch would be zero.
-
-    Raises:
-        RunError: `run` already holds a run.
-    """
-    if (run / "run.json").exists():
-        raise RunError(f"{run} already holds a run; choose another --out")
-    generator = torch.Generator().manual_seed(recipe.seed)
-    torch.manual_seed(recipe.seed)
-    network = build_network(recipe.network.architecture, recipe.network.sizes)
-    for norm in (module for module in network.modules() if isinstance(module, BatchNorm)):
-        norm.weight.data.uniform_(0.2, 0.6, generator=generator)
-        norm.bias.data.uniform_(-0.2, 0.2, generator=generator)
-    size, n_classes = recipe.data.image_size, network.head.classifier.out_features
-    noise = ImageSet(
-        images=torch.randint(0, 256, (n_images, 3, size, size), dtype=torch.uint8, generator=generator),
-        targets=torch.arange(n_images) % n_classes,
-        labels=tuple(f"class {i}" for i in range(n_classes)),
-        names=tuple(f"noise/{i}" for i in range(n_images)),
-    )
-    write_checkpoint(run, network, extra={"generator": generator.get_state()}, progress={"epochs": 0})
-    if recipe.throttle.statistics == "per_point":
-        write_statistics_table(run, measure_table(network, noise, recipe))
-    write_run(run, _describe(recipe, noise, {"data": "none: random weights", **describe_machine()}))
 
 
 def main(

@@ -27,10 +27,11 @@ from tnn_edge.nn.evaluation import evaluate
 from tnn_edge.nn.gating import as_masks
 from tnn_edge.nn.norm import read_statistics
 from train.batches import augmented, batches
-from train.classifier import learning_rate, train, write_untrained
+from train.classifier import learning_rate, train
 from train.curve import DIAL, draw_curves, throttle_curve
 from train.draws import DRAWS
 from train.recipe import DataSettings, OptimiserSettings, Recipe
+from train.untrained import write_untrained
 
 CHANCE = 1 / 4
 DATA = {"image_size": 16, "mean": (0.4, 0.4, 0.4), "std": (0.25, 0.25, 0.25)}

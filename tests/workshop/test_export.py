@@ -35,7 +35,7 @@ from tnn_edge.nn.norm import Statistics, load_statistics
 from tnn_edge.runtime import Engine
 from tnn_edge.runtime.linker import link
 from tnn_edge.runtime.macs import graph_macs
-from train.classifier import write_untrained
+from train.untrained import write_untrained
 
 Array = npt.NDArray[np.float32]
 TOLERANCE = 1e-4  # of the largest logit
