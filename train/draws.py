@@ -76,7 +76,7 @@ def sandwich(
     with frozen_statistics(network):
         for u in (smallest, drawn):
             student = network.sliced(images, network.schedule.vector(u, generator))
-            F.cross_entropy(student.float(), taught_by).backward()
+            (recipe.throttle.student_weight * F.cross_entropy(student.float(), taught_by)).backward()
     return _result(loss, logits, targets)
 
 

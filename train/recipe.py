@@ -32,6 +32,8 @@ class ThrottleSettings(_Settings):
     with the labels, then the smallest and one random u, sliced, taught by the logits at u = 1."""
     smallest_u: float = Field(0.0, ge=0.0, lt=1.0)
     """The small pass of the sandwich."""
+    student_weight: float = Field(1.0, gt=0.0)
+    """Weight of the loss of each pass of the sandwich below u = 1; that of u = 1 has weight 1."""
     statistics: Literal["shared", "per_point"]
     """``per_point`` re-estimates them at the end of training; the sandwich answers at chance without."""
     statistics_images: int = Field(4096, gt=0)
