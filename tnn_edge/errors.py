@@ -2,13 +2,15 @@
 
 TnnEdgeError
 ├── ThrottleRangeError   u outside [0, 1] or NaN               (ValueError)
+├── ConfigError          a policy or configuration file that does not hold (ValueError)
+├── DeviceError          a battery or sensor that must be there and is not (OSError)
 ├── InputError           an array of the wrong shape or dtype  (ValueError)
 ├── BundleError          a bundle that is damaged or unsound   (ValueError)
 │   └── SchemaError      a manifest this version cannot read   (ValueError)
 ├── RunError             a training run that cannot be used    (ValueError)
 ├── DatasetError         a data folder without what is needed  (ValueError)
 ├── SourceError          a camera, video or folder that fails  (OSError)
-├── PlanError            plans that cannot be built            (RuntimeError)
+├── PlanError            plans that cannot be built or run     (RuntimeError)
 ├── ProviderError        a device that was asked for and is not there (RuntimeError)
 ├── VerificationError    outputs that differ from what they must be   (RuntimeError)
 └── MissingExtraError    a package that an extra would install (ImportError)
@@ -16,7 +18,9 @@ TnnEdgeError
 
 __all__ = [
     "BundleError",
+    "ConfigError",
     "DatasetError",
+    "DeviceError",
     "InputError",
     "MissingExtraError",
     "PlanError",
@@ -36,6 +40,14 @@ class TnnEdgeError(Exception):
 
 class ThrottleRangeError(TnnEdgeError, ValueError):
     """The throttle u lies outside [0, 1] or is NaN."""
+
+
+class ConfigError(TnnEdgeError, ValueError):
+    """A policy or configuration file is missing, or does not hold."""
+
+
+class DeviceError(TnnEdgeError, OSError):
+    """A battery or sensor that must be there is not, or cannot be read."""
 
 
 class InputError(TnnEdgeError, ValueError):
@@ -63,7 +75,7 @@ class SourceError(TnnEdgeError, OSError):
 
 
 class PlanError(TnnEdgeError, RuntimeError):
-    """Plans cannot be built or stored."""
+    """Plans cannot be built, stored or run."""
 
 
 class ProviderError(TnnEdgeError, RuntimeError):
