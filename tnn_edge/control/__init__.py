@@ -1,0 +1,37 @@
+"""Policies that turn the dial: observation in, throttle and reason out, the same in simulation and on a device."""
+
+from tnn_edge.control.conditions import IsUnknown, Within
+from tnn_edge.control.constant import ConstantPolicy
+from tnn_edge.control.explain import Explanation, explain_policy
+from tnn_edge.control.governor import Governed, GovernorSettings, ThermalCap
+from tnn_edge.control.observation import SIGNALS, Observation, Signal, table_hash
+from tnn_edge.control.pacing import PacingPolicy
+from tnn_edge.control.policy import Decision, Policy
+from tnn_edge.control.policy_file import read_policy
+from tnn_edge.control.rule_policy import RulePolicy
+from tnn_edge.control.rules import Limit, Ramp, Rule
+from tnn_edge.control.soc_ramp import SocRampPolicy
+
+__all__ = [
+    "SIGNALS",
+    "ConstantPolicy",
+    "Decision",
+    "Explanation",
+    "Governed",
+    "GovernorSettings",
+    "IsUnknown",
+    "Limit",
+    "Observation",
+    "PacingPolicy",
+    "Policy",
+    "Ramp",
+    "Rule",
+    "RulePolicy",
+    "Signal",
+    "SocRampPolicy",
+    "ThermalCap",
+    "Within",
+    "explain_policy",
+    "read_policy",
+    "table_hash",
+]
