@@ -85,6 +85,23 @@ def test_the_only_point_has_no_switch_to_time(engine: Engine) -> None:
     assert point.after_switch is None
 
 
+@pytest.mark.parametrize(
+    ("dial", "switched"),
+    [
+        ([0.95, 1.0], [False, False]),
+        ([0.0, 0.95, 1.0], [True, True, False]),
+        ([0.0, 0.1, 0.95], [True, False, True]),
+        ([0.0, 1.0], [True, True]),
+    ],
+)
+def test_a_switch_is_timed_only_where_the_setting_before_selects_another_point(
+    engine: Engine, dial: list[float], switched: list[bool]
+) -> None:
+    points = benchmark(engine, dial=dial, rounds=2).points
+    assert [p.u for p in points] == dial
+    assert [p.after_switch is not None for p in points] == switched
+
+
 def test_a_static_file_and_chained_blocks_give_ratios(engine: Engine, tmp_path: Path) -> None:
     file = save_linked(engine, 0.5, tmp_path / "half.onnx")
     half, full = benchmark(engine, dial=[1.0], static={0.5: file}, chained=True, rounds=5).points
@@ -176,6 +193,15 @@ def test_the_command_prints_the_ratios(
     assert set(row) == POINT_KEYS
     assert row["against_static"] > 0
     assert row["after_switch"] is None
+
+
+def test_the_help_says_which_settings_are_timed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = command(capsys, monkeypatch, "--help")
+    assert code == 0
+    words = " ".join(out.replace("│", " ").split())
+    assert "By default all points, with --against only those of its files." in words
 
 
 @pytest.mark.parametrize(

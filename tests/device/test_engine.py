@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import tnn_edge
 from tnn_edge import Engine, SessionSettings
-from tnn_edge.errors import BundleError, InputError, ThrottleRangeError
+from tnn_edge.errors import BundleError, InputError, PlanError, ThrottleRangeError
 
 Array = npt.NDArray[np.float32]
 
@@ -267,3 +267,17 @@ def test_switching_at_random_grows_neither_memory_nor_open_files(own_engine: Eng
     assert process.num_fds() == files
     assert process.num_threads() == threads
     assert process.memory_info().rss - memory <= 2**20
+
+
+class Fails:
+    """A session whose device is lost."""
+
+    def run_with_iobinding(self, _: object) -> None:
+        raise Exception("CUDA failure 999\nand where")  # ONNX Runtime's errors share no other base
+
+
+def test_a_run_that_fails_is_a_plan_error(own_engine: Engine, x: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_engine._resident[own_engine.points[0].u], "session", Fails())
+    with pytest.raises(PlanError, match=r"^ONNX Runtime cannot run the plan: CUDA failure 999$"):
+        own_engine.run(x, 0.0)
+    assert own_engine.run(x, 1.0).point == own_engine.points[-1]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tnn_edge.errors import PlanError
+from tnn_edge.errors import BundleError, PlanError
 from tnn_edge.runtime.macs import graph_macs
 
 
@@ -101,3 +101,20 @@ def test_every_operator_that_a_bundle_may_hold_has_a_known_cost() -> None:
     from tnn_edge.runtime.macs import _FREE
 
     assert {"Conv", "Gemm", "MatMul"} == ALLOWED_OPERATORS - _FREE
+
+
+def test_a_shape_that_only_the_run_would_tell_is_refused() -> None:
+    model = model_of("g (float[1, N] x) => (float[1, N] y) { a = Relu (x)\n y = Relu (a) }")
+    with pytest.raises(BundleError, match="the shape of x is not known before the network runs"):
+        graph_macs(model)
+
+
+@pytest.mark.parametrize(("side", "fits"), [(2**13, True), (2**13 + 1, False)])
+def test_a_value_of_more_than_256_mb_is_refused(side: int, fits: bool) -> None:
+    model = model_of(f"g (float[1, 1, {2**13}, {side}] x) => (float[1, 1, 1, 1] y) {{ y = GlobalAveragePool (x) }}")
+    if fits:
+        assert 4 * 2**13 * side == 256 * 2**20
+        assert graph_macs(model) == 0
+        return
+    with pytest.raises(BundleError, match=rf"x of shape .* takes {4 * 2**13 * side} bytes, .* at most 268435456 for"):
+        graph_macs(model)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tnn_edge.bundle import SCHEMA_VERSION, Manifest, OperatingPoint
 from tnn_edge.bundle.manifest import parse_manifest, utilisation
@@ -165,7 +166,7 @@ def test_a_newer_schema_asks_for_an_upgrade() -> None:
     assert isinstance(caught.value, BundleError)
 
 
-@pytest.mark.parametrize("version", [0, "1", None, -1])
+@pytest.mark.parametrize("version", [0, "1", None, -1, True, 1.0])
 def test_another_schema_is_refused(version: object) -> None:
     with pytest.raises(SchemaError, match=f"{WHERE}: schema_version: "):
         parse(valid() | {"schema_version": version})
@@ -194,6 +195,24 @@ def test_an_unknown_key_is_named_with_its_place(where: str) -> None:
     [
         ("input/shape", [2, 3, 8, 8]),
         ("input/shape", [1, 3, 0, 8]),
+        ("input/shape", [1, 3, 1_000_000, 8]),
+        ("input/shape", [True, 3, 8, 8]),
+        ("input/shape", [1, 3.0, 8, 8]),
+        ("input/shape", [1, 3, "8", 8]),
+        ("input/name", ""),
+        ("output", "y\n"),
+        ("name", "\x1b[2J"),
+        ("labels", ["no", "\x7f"]),
+        ("blocks/0/name", "a/b"),
+        ("blocks/0/branch", ""),
+        ("gates", []),
+        ("gates/0/name", "g\0"),
+        ("gates/0/weights", [1e308, 1e308]),
+        ("gates/0/weights", ["1", 3.0]),
+        ("tolerance", 0.2),
+        ("tolerance", "0.0001"),
+        ("operating_points/1/macs", 10**40),
+        ("operating_points/1/macs", True),
         ("input/std", [0.0, 0.1, 0.1]),
         ("input/mean", [math.nan, 0.1, 0.1]),
         ("input/dtype", "float16"),
@@ -246,6 +265,45 @@ def test_parts_that_contradict_each_other_are_named(path: str, value: object, sa
 def test_operating_points_that_fall_are_refused() -> None:
     fields = fields_of([0.0, 0.6, 0.3], [{"g": "0"}, {"g": "1"}, {"g": "1"}], {"g": [1.0]})
     with pytest.raises(SchemaError, match="operating points must start at u=0 and rise"):
+        parse(fields)
+
+
+def test_a_lone_surrogate_is_no_json_text() -> None:
+    text = json.dumps(replaced("name", "\ud800"))
+    with pytest.raises(SchemaError, match=rf"^{WHERE}: manifest: Invalid JSON"):
+        parse_manifest(text, WHERE)
+    with pytest.raises(ValidationError, match=r"name\n  Input should be a valid string"):
+        Manifest.model_validate(replaced("name", "\ud800"))
+
+
+def test_a_control_character_is_shown_escaped() -> None:
+    with pytest.raises(SchemaError, match=r"labels\.1: .*'a\\x1b\[2J' must hold no control character$"):
+        parse(replaced("labels", ["no", "a\x1b[2J"]))
+
+
+@pytest.mark.parametrize(("key", "value"), [("axis", 10**30), ("axis", 4), ("channels", 10**12), ("channels", 0)])
+def test_a_slice_out_of_range_is_named(key: str, value: int) -> None:
+    spec = {"slices": [{"axis": 0, "gate": "g", "channels": 1} | {key: value}]}
+    with pytest.raises(SchemaError, match=rf"^{WHERE}: blocks\.0\.tensors\.w\.slices\.0\.{key}: Input should be"):
+        parse(replaced("blocks/0/tensors", {"w": spec}))
+
+
+@pytest.mark.parametrize("kind", ["gate", "block", "label"])
+def test_two_of_one_name_are_refused(kind: str) -> None:
+    fields = valid()
+    fields[f"{kind}s"] = [fields[f"{kind}s"][0]] * 2
+    name = {"gate": "g", "block": "block", "label": "no"}[kind]
+    with pytest.raises(SchemaError, match=f"two {kind}s are named {name}; each needs a name of its own"):
+        parse(fields)
+
+
+@pytest.mark.parametrize(("share", "fits"), [(1.0, True), (1 - 9e-7, True), (1 - 2e-6, False), (0.3, False)])
+def test_a_utilisation_is_that_of_the_gates(share: float, fits: bool) -> None:
+    fields = replaced("operating_points/1/utilisation", share)
+    if fits:
+        assert parse(fields).operating_points[1].utilisation == share
+        return
+    with pytest.raises(SchemaError, match=r"u=0\.5: utilisation [\d.]+, its gates have 1 of the weights"):
         parse(fields)
 
 

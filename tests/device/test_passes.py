@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -350,6 +351,12 @@ def test_a_tensor_that_folding_took_away_is_passed_over() -> None:
     assert not SliceComponents({"gone": sliced(0)}, {"g": "1000"})(model).modified
 
 
+@pytest.mark.parametrize("spec", [sliced(1), TensorSpec(slices=(), scaled_by="g")])
+def test_a_tensor_with_no_component_on_is_named(spec: TensorSpec) -> None:
+    with pytest.raises(ValueError, match=r"w3 is s(liced|caled) by g, of which no component is on"):
+        SliceComponents({"w3": spec}, {"g": "0000"}).call(hidden())
+
+
 def test_scaling_alone_multiplies_by_offered_over_on() -> None:
     model = hidden()
     assert SliceComponents({"w3": TensorSpec(slices=(), scaled_by="g")}, {"g": "0100"})(model).modified
@@ -408,6 +415,15 @@ def test_a_relu_after_a_relu_goes(body: str, left: list[str]) -> None:
     assert RemoveRepeatedRelu()(model).modified
     assert operators(model) == left
     np.testing.assert_array_equal(run(model, IMAGE), before)
+
+
+def test_a_relu_behind_a_chain_longer_than_the_call_stack_goes() -> None:
+    n = 2 * sys.getrecursionlimit()
+    chain = "\n".join(f"a{i + 1} = Identity (a{i})" for i in range(n))
+    text = f"a0 = Relu (x)\n {chain}\n b = Relu (a{n})\n y = Add (b, x)"
+    model = model_of(f"g (float[1, 3, 6, 6] x) => (float[1, 3, 6, 6] y) {{ {text} }}")
+    assert RemoveRepeatedRelu()(model).modified
+    assert operators(model) == ["Relu", *["Identity"] * n, "Add"]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_cuda_that_is_not_there_is_refused(tiny_bundle: Path, monkeypatch: pytes
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
     message = (
         "^asked for cuda, this ONNX Runtime offers AzureExecutionProvider, CPUExecutionProvider; "
-        r"install tnn-edge\[gpu\] instead of \[cpu\], or pass device='cpu'$"
+        r"install tnn-edge\[gpu\] instead of \[cpu\], or pass device='cpu' \(--device cpu\)$"
     )
     with pytest.raises(ProviderError, match=message):
         choose_device("cuda")
@@ -122,7 +122,9 @@ def test_cuda_that_is_not_there_is_refused(tiny_bundle: Path, monkeypatch: pytes
 def test_asking_a_command_for_cuda_that_is_not_there_is_one_line(tiny_bundle: Path, command: str) -> None:
     done = tnn_edge_with([], command, str(tiny_bundle), "--device", "cuda")
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"error: asked for cuda, this ONNX Runtime offers .*device='cpu'\n", done.stderr)
+    assert re.fullmatch(
+        r"error: asked for cuda, this ONNX Runtime offers .*device='cpu' \(--device cpu\)\n", done.stderr
+    )
 
 
 def test_a_device_that_nobody_knows_is_refused() -> None:
@@ -150,7 +152,9 @@ class FallenBack:
 def test_a_session_that_fell_back_to_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "InferenceSession", FallenBack)
     options = session_options(SessionSettings(), optimise=True)
-    message = "^asked for cuda, the session runs on CPUExecutionProvider; pass device='cpu' to accept that$"
+    message = (
+        r"^asked for cuda, the session runs on CPUExecutionProvider; pass device='cpu' \(--device cpu\) to accept that$"
+    )
     with pytest.raises(ProviderError, match=message):
         open_session(b"model", options, "cuda")
     open_session(b"model", options, "cpu")
@@ -183,7 +187,7 @@ def test_auto_falls_back_to_the_cpu_and_says_so(
 
 def test_cuda_never_falls_back(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fall_back(monkeypatch)
-    with pytest.raises(ProviderError, match="pass device='cpu' to accept that"):
+    with pytest.raises(ProviderError, match=r"pass device='cpu' \(--device cpu\) to accept that"):
         tnn_edge.load(tiny_bundle, device="cuda", cache=tmp_path)
 
 

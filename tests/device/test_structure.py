@@ -6,16 +6,22 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from tests.device.damage import rewrite
 from tnn_edge.bundle import open_bundle
+from tnn_edge.bundle.reading import STATISTICS
 from tnn_edge.bundle.structure import ALLOWED_OPERATORS, check_structure
 from tnn_edge.errors import BundleError
 from tnn_edge.runtime import install
+
+Array = npt.NDArray[np.float32]
 
 BLOCK = "blocks/01_stage1_block1.onnx"
 WEIGHTS = "blocks/weights.bin"
@@ -231,3 +237,132 @@ def test_a_convolution_weight_of_other_than_four_dimensions_is_refused(bundle_co
 
     edit_block(bundle_copy, reshape)
     refuses(bundle_copy, "a convolution's weight must be an initializer of four dimensions")
+
+
+def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    edit(manifest)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("node", "old", "new"),
+    [
+        ("Conv", "conv3.weight", "conv1.weight"),
+        ("BatchNormalization", "norm2.running_var", "norm1.running_var"),
+        ("BatchNormalization", "norm2.weight", "norm1.weight"),
+    ],
+)
+def test_a_constant_that_two_nodes_read_and_linking_changes_is_refused(
+    bundle_copy: Path, node: str, old: str, new: str
+) -> None:
+    def share(model: onnx.ModelProto) -> None:
+        (reader,) = (each for each in model.graph.node if each.op_type == node and old in each.input)
+        reader.input[list(reader.input).index(old)] = new
+
+    edit_block(bundle_copy, share)
+    refuses(bundle_copy, f"tensor {new} is read 2 times; linking changes it for one reader, give each a tensor of its")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "says"),
+    [
+        ("group", 0, "group 0, it must lie in [1, 1048576]"),
+        ("strides", [0, 1], "strides 0, it must lie in [1, 1048576]"),
+        ("dilations", [1, -1], "dilations -1, it must lie in [1, 1048576]"),
+        ("pads", [0, 0, 2**40, 0], "pads 1099511627776, it must lie in [0, 1048576]"),
+        ("pads", [-1, 0, 0, 0], "pads -1, it must lie in [0, 1048576]"),
+        ("axis", -(2**40), "axis -1099511627776, it must lie in [-1048576, 1048576]"),
+    ],
+)
+def test_an_attribute_out_of_range_is_named(bundle_copy: Path, attribute: str, value: Any, says: str) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        conv = next(node for node in model.graph.node if node.op_type == "Conv")
+        kept = [each for each in conv.attribute if each.name != attribute]
+        del conv.attribute[:]
+        conv.attribute.extend([*kept, helper.make_attribute(attribute, value)])
+
+    edit_block(bundle_copy, edit)
+    refuses(bundle_copy, re.escape(f"Conv has {says}"))
+
+
+def test_a_sparse_tensor_is_refused(bundle_copy: Path) -> None:
+    def edit(model: onnx.ModelProto) -> None:
+        value = helper.make_tensor("sparse", TensorProto.FLOAT, [1], [1.0])
+        index = helper.make_tensor("index", TensorProto.INT64, [1], [0])
+        model.graph.sparse_initializer.append(helper.make_sparse_tensor(value, index, [2**40]))
+
+    edit_block(bundle_copy, edit)
+    refuses(bundle_copy, "sparse tensors are not allowed in a bundle")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "change", "says"),
+    [
+        ("conv1.weight", {"channels": 1}, "of shape [8, 8, 1, 1] has not 4 entries on axis 0, 1 for each component"),
+        ("conv1.weight", {"channels": 3}, "of shape [8, 8, 1, 1] has not 12 entries on axis 0, 3 for each component"),
+        ("norm1.bias", {"axis": 1}, "of shape [8] has not 8 entries on axis 1, 2 for each component of stage1_block1"),
+        ("conv2.weight", {"axis": 2}, "of shape [8, 2, 3, 3] has not 8 entries on axis 2, 2 for each component"),
+    ],
+)
+def test_a_slice_that_does_not_fit_its_tensor_is_refused(
+    bundle_copy: Path, tensor: str, change: dict[str, int], says: str
+) -> None:
+    edit_manifest(bundle_copy, lambda m: m["blocks"][1]["tensors"][tensor]["slices"][0].update(change))
+    refuses(bundle_copy, re.escape(f"tensor {tensor} {says}"))
+
+
+def test_one_axis_sliced_twice_is_refused(bundle_copy: Path) -> None:
+    edit_manifest(bundle_copy, lambda m: m["blocks"][1]["tensors"]["conv1.weight"].update(
+        slices=2 * m["blocks"][1]["tensors"]["conv1.weight"]["slices"]
+    ))  # fmt: skip
+    refuses(bundle_copy, "the slice map slices an axis of conv1.weight twice")
+
+
+@pytest.mark.parametrize("tensor", ["conv1.weight", "norm1.bias"])
+def test_groups_are_those_of_a_convolution_with_a_group_for_each_component(bundle_copy: Path, tensor: str) -> None:
+    edit_manifest(bundle_copy, lambda m: m["blocks"][1]["tensors"][tensor].update(group_of="stage1_block1"))
+    says = "must be the weight of a convolution whose groups are a multiple of the 4 components of stage1_block1"
+    refuses(bundle_copy, f"tensor {tensor} {says}")
+
+
+def renamed(arrays: dict[str, Array]) -> None:
+    arrays["stage1_block1/nrm1.running_mean"] = arrays.pop("stage1_block1/norm1.running_mean")
+
+
+def cut(arrays: dict[str, Array]) -> None:
+    arrays["stage1_block1/norm1.running_var"] = arrays["stage1_block1/norm1.running_var"][:, :1]
+
+
+def widened(arrays: dict[str, Array]) -> None:
+    arrays["stage1_block1/norm1.running_mean"] = np.tile(arrays["stage1_block1/norm1.running_mean"], (1, 2))
+
+
+def negative(arrays: dict[str, Array]) -> None:
+    arrays["stage2_block1/norm2.running_var"][3, 1] = -0.5
+
+
+def dropped(arrays: dict[str, Array]) -> None:
+    del arrays["stage1_block1/norm2.running_mean"], arrays["stem/norm.running_var"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (renamed, "stage1_block1/nrm1.running_mean names no running mean or variance of a normalisation in the blocks"),
+        (cut, "stage1_block1/norm1.running_var has 1 channels, its normalisation 8"),
+        (widened, "stage1_block1/norm1.running_mean has 16 channels, its normalisation 8"),
+        (negative, "stage2_block1/norm2.running_var holds -0.5, a variance is at least 0"),
+        (dropped, "stage1_block1/norm2.running_mean, stem/norm.running_var are missing"),
+    ],
+)
+def test_statistics_that_do_not_fit_the_blocks_are_refused(
+    bundle_copy: Path, spoil: Callable[[dict[str, Array]], None], says: str
+) -> None:
+    with np.load(bundle_copy / STATISTICS) as file:
+        arrays = {name: values.copy() for name, values in file.items()}
+    spoil(arrays)
+    np.savez(bundle_copy / "spoiled.npz", **arrays)
+    rewrite(bundle_copy, STATISTICS, (bundle_copy / "spoiled.npz").read_bytes())
+    with pytest.raises(BundleError, match=f"^{re.escape(f'{bundle_copy / STATISTICS}: {says}')}$"):
+        check_structure(open_bundle(bundle_copy))

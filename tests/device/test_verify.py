@@ -107,6 +107,13 @@ def test_a_golden_output_that_is_no_number_is_a_fault(bundle_copy: Path) -> None
     assert faults_of(bundle_copy) == ("u=0.2000: error nan exceeds 1e-04",)
 
 
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_golden_outputs_that_no_error_can_be_a_share_of_are_a_fault(bundle_copy: Path, value: float) -> None:
+    edit_golden(bundle_copy, lambda _, outputs: outputs[2].fill(value))
+    (fault,) = faults_of(bundle_copy)
+    assert re.fullmatch(r"u=0\.4000: error (inf|nan) exceeds 1e-04", fault)
+
+
 def test_logits_that_are_no_number_are_a_fault(bundle_copy: Path) -> None:
     edit_golden(bundle_copy, lambda inputs, outputs: inputs.__setitem__((0, 0, 0, 0), np.nan))
     assert all("error nan exceeds" in fault for fault in faults_of(bundle_copy))

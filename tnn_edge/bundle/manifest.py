@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tnn_edge.bundle.fields import (
+    Bits,
+    BlockName,
+    Channels,
+    Cost,
+    Exactly1,
+    Exactly3,
+    InnerPath,
+    Pixels,
+    Positive,
+    Text,
+)
 from tnn_edge.errors import SchemaError, ThrottleRangeError
 
 __all__ = [
@@ -29,20 +41,7 @@ __all__ = [
 
 SCHEMA_VERSION: Final = 1
 
-Bits = Annotated[str, StringConstraints(pattern=r"^[01]+$")]
-"""One character per component, ``1`` where it is on."""
-
-
-def _inside(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path or "\0" in path:
-        raise ValueError(f"{path!r} must be a relative path inside the bundle")
-    return path
-
-
-InnerPath = Annotated[str, AfterValidator(_inside)]
-Pixels = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0.0)]
+_SHARE_TOLERANCE: Final = 1e-6
 
 
 class _Strict(BaseModel):
@@ -63,8 +62,8 @@ class InputSpec(_Strict):
     put into `colour_order`, and each channel has `mean` subtracted and is divided by `std`.
     """
 
-    name: str
-    shape: tuple[Literal[1], Literal[3], Pixels, Pixels]
+    name: Text
+    shape: tuple[Exactly1, Exactly3, Pixels, Pixels]
     layout: Literal["NCHW"] = "NCHW"
     dtype: Literal["float32"] = "float32"
     colour_order: Literal["RGB"] = "RGB"
@@ -76,9 +75,9 @@ class InputSpec(_Strict):
 class Slice(_Strict):
     """One axis of a tensor that shrinks: component i of `gate` owns the i-th run of `channels` entries."""
 
-    axis: int = Field(ge=0)
+    axis: int = Field(ge=0, le=3)
     gate: str
-    channels: int = Field(ge=1)
+    channels: Channels
 
 
 class TensorSpec(_Strict):
@@ -104,20 +103,20 @@ class BlockSpec(_Strict):
         tensors: the slice map, by initializer name.
     """
 
-    name: str
+    name: BlockName
     file: InnerPath
-    input: str
-    output: str
+    input: Text
+    output: Text
     gate: str | None = None
-    branch: str | None = None
-    tensors: dict[str, TensorSpec] = Field(default_factory=dict)
+    branch: Text | None = None
+    tensors: dict[Text, TensorSpec] = Field(default_factory=dict)
 
 
 class GateSpec(_Strict):
     """A gate source: as many components as it has cost weights (MACs of each component when all are on)."""
 
-    name: str
-    weights: tuple[Positive, ...] = Field(min_length=1)
+    name: Text
+    weights: tuple[Cost, ...] = Field(min_length=1)
 
 
 class OperatingPoint(_Strict):
@@ -136,7 +135,7 @@ class OperatingPoint(_Strict):
     u: float = Field(ge=0.0, le=1.0)
     gates: dict[str, Bits]
     utilisation: float = Field(ge=0.0, le=1.0)
-    macs: int = Field(ge=0)
+    macs: int = Field(ge=0, le=10**18)
     statistics: int | None = Field(default=None, ge=0)
     accuracy: float | None = Field(default=None, ge=0.0, le=1.0)
     confidence: float | None = Field(default=None, ge=0.0, le=1.0)
@@ -150,36 +149,34 @@ class OperatingPoint(_Strict):
 class Manifest(_Strict):
     """Everything a runtime must know about a bundle; ``manifest.json``."""
 
-    schema_version: Literal[1]
-    name: str
+    schema_version: int = Field(strict=True, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
+    name: Text
     task: Literal["classification"]
-    labels: tuple[str, ...] = Field(min_length=1)
+    labels: tuple[Text, ...] = Field(min_length=1)
     input: InputSpec
-    output: str
+    output: Text
     blocks: tuple[BlockSpec, ...] = Field(min_length=1)
-    gates: tuple[GateSpec, ...]
+    gates: tuple[GateSpec, ...] = Field(min_length=1)
     operating_points: tuple[OperatingPoint, ...] = Field(min_length=1)
-    tolerance: float = Field(default=1e-4, gt=0.0)
+    tolerance: float = Field(default=1e-4, gt=0.0, le=0.1)
     """Largest difference between a golden output and the runtime's, as a share of the largest golden logit."""
     files: dict[InnerPath, FileSpec]
-    licence: str
+    licence: Text
     provenance: dict[str, Any]
 
     @model_validator(mode="after")
     def _check_references(self) -> Manifest:
-        gates = {gate.name: len(gate.weights) for gate in self.gates}
+        _check_unique("gate", [gate.name for gate in self.gates])
+        _check_unique("block", [block.name for block in self.blocks])
+        _check_unique("label", self.labels)
+        gates = {gate.name: gate.weights for gate in self.gates}
         for block in self.blocks:
             if block.file not in self.files:
                 raise ValueError(f"block {block.name}: file {block.file} is not listed under files")
-            named = {block.gate} if block.gate else set()
-            for tensor in block.tensors.values():
-                named |= {s.gate for s in tensor.slices}
-                named |= {gate for gate in (tensor.scaled_by, tensor.group_of) if gate is not None}
-            if unknown := sorted(named - set(gates)):
+            if unknown := sorted(_gates_of(block) - set(gates)):
                 raise ValueError(f"block {block.name}: unknown gate {', '.join(unknown)}")
         for point in self.operating_points:
-            if {name: len(bits) for name, bits in point.gates.items()} != gates:
-                raise ValueError(f"operating point u={point.u:g}: its gates do not fit those of the network")
+            _check_point(point, gates)
         dial = [point.u for point in self.operating_points]
         if dial[0] != 0.0 or dial != sorted(set(dial)):
             raise ValueError("operating points must start at u=0 and rise")
@@ -208,6 +205,29 @@ class Manifest(_Strict):
         asked = utilisation(gates, weights)
         below = [p for p in self.operating_points if p.utilisation <= asked + 1e-12]
         return max(below, key=lambda p: p.utilisation, default=self.operating_points[0]).statistics
+
+
+def _check_unique(kind: str, names: Sequence[str]) -> None:
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"two {kind}s are named {name}; each needs a name of its own")
+
+
+def _gates_of(block: BlockSpec) -> set[str]:
+    named = {block.gate}
+    for tensor in block.tensors.values():
+        named |= {tensor.scaled_by, tensor.group_of, *(s.gate for s in tensor.slices)}
+    return {gate for gate in named if gate is not None}
+
+
+def _check_point(point: OperatingPoint, gates: Mapping[str, tuple[float, ...]]) -> None:
+    if {name: len(bits) for name, bits in point.gates.items()} != {name: len(w) for name, w in gates.items()}:
+        raise ValueError(f"operating point u={point.u:g}: its gates do not fit those of the network")
+    share = utilisation(point.gates, gates)
+    if abs(point.utilisation - share) > _SHARE_TOLERANCE:
+        raise ValueError(
+            f"operating point u={point.u:g}: utilisation {point.utilisation:g}, its gates have {share:g} of the weights"
+        )
 
 
 def utilisation(gates: Mapping[str, str], weights: Mapping[str, tuple[float, ...]]) -> float:
@@ -240,7 +260,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
             "upgrade tnn-edge"
         )
     try:
-        return Manifest.model_validate(fields)
+        return Manifest.model_validate_json(text, strict=True)  # strict: a number as text is no number
     except ValidationError as err:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in err.errors()[:5])
         raise SchemaError(f"{where}: {faults}") from err

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from tnn_edge.bundle.arrays import FloatArray, read_npz
 from tnn_edge.bundle.manifest import FileSpec, Manifest, parse_manifest
 from tnn_edge.errors import BundleError
 
@@ -19,8 +20,6 @@ __all__ = ["GOLDEN", "MANIFEST", "STATISTICS", "Bundle", "file_sha256", "open_bu
 
 MANIFEST, GOLDEN, STATISTICS = "manifest.json", "golden.npz", "statistics.npz"
 _MANIFEST_LIMIT_BYTES = 16 * 2**20
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def file_sha256(path: Path) -> str:
@@ -49,7 +48,7 @@ class Bundle:
     @cached_property
     def golden(self) -> tuple[FloatArray, FloatArray]:
         """Inputs [N, 3, H, W] and, for each operating point, outputs [P, N, classes] of the PyTorch network."""
-        arrays = _read_npz(self.path / GOLDEN)
+        arrays = read_npz(self.path / GOLDEN)
         try:
             inputs, outputs = arrays["inputs"], arrays["outputs"]
         except KeyError as err:
@@ -66,31 +65,20 @@ class Bundle:
     @cached_property
     def statistics(self) -> dict[str, FloatArray]:
         """``<block>/<tensor>`` -> normalisation statistics [rows, C]; empty where all points share the blocks'."""
-        arrays = _read_npz(self.path / STATISTICS) if STATISTICS in self.manifest.files else {}
+        arrays = read_npz(self.path / STATISTICS) if STATISTICS in self.manifest.files else {}
         last = max((p.statistics for p in self.manifest.operating_points if p.statistics is not None), default=-1)
         if last >= 0 and not arrays:
             raise BundleError(f"{self.path}: an operating point names statistics, and there is no {STATISTICS}")
         for name, values in arrays.items():
             if values.ndim != 2 or len(values) <= last:
                 raise BundleError(f"{self.path / STATISTICS}: {name} of shape {list(values.shape)} has no row {last}")
+            if not np.isfinite(values).all():
+                raise BundleError(f"{self.path / STATISTICS}: {name} holds values that are not finite")
         return arrays
 
 
-def _read_npz(path: Path) -> dict[str, FloatArray]:
-    try:
-        with zipfile.ZipFile(path):  # np.load would also take a bare array
-            pass
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: np.asarray(arrays[name], dtype=np.float32) for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
-        raise BundleError(f"{path}: cannot be read ({err})") from err
-
-
 def _check_file(path: Path, spec: FileSpec) -> None:
-    try:
-        status = path.lstat()
-    except OSError as err:
-        raise BundleError(f"{path} is missing; the bundle is incomplete, copy it again") from err
+    status = path.lstat()
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         raise BundleError(f"{path} must be a plain file of its own, not a link; copy the bundle without links")
     if status.st_size != spec.bytes:
@@ -101,27 +89,50 @@ def _check_file(path: Path, spec: FileSpec) -> None:
         )
 
 
+@contextmanager
+def _reading(path: Path, missing: str) -> Iterator[None]:
+    """Turn what the system says about a file into an error that says which of the two it is: missing or closed."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as err:
+        raise BundleError(missing) from err
+    except (OSError, RuntimeError) as err:  # RuntimeError: a loop of links, up to Python 3.12
+        reason = getattr(err, "strerror", None) or err
+        raise BundleError(f"{path} cannot be read: {reason}; give this user the right to read the bundle") from err
+
+
+def _read_manifest(path: Path) -> bytes:
+    missing = f"{path} is not a bundle: {MANIFEST} is missing"
+    with _reading(path / MANIFEST, missing), (path / MANIFEST).open("rb") as file:
+        data = file.read(_MANIFEST_LIMIT_BYTES + 1)
+    if len(data) > _MANIFEST_LIMIT_BYTES:
+        raise BundleError(f"{path / MANIFEST} is larger than {_MANIFEST_LIMIT_BYTES} bytes")
+    return data
+
+
 def open_bundle(path: Path | str) -> Bundle:
     """Open a bundle and check every file against its manifest.
 
     Raises:
         SchemaError: the manifest does not fit the schema.
-        BundleError: a file is missing, edited, truncated or a link.
+        BundleError: a file is missing, edited, truncated, a link or not to be read, or the path is not UTF-8.
     """
     path = Path(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as err:  # ONNX takes no such path
+        raise BundleError(f"the path {str(path)!a} is not UTF-8; rename the folder or move the bundle") from err
     manifest_path = path / MANIFEST
-    if not manifest_path.is_file():
-        raise BundleError(f"{path} is not a bundle: {MANIFEST} is missing")
-    if manifest_path.stat().st_size > _MANIFEST_LIMIT_BYTES:
-        raise BundleError(f"{manifest_path} is larger than {_MANIFEST_LIMIT_BYTES} bytes")
-    data = manifest_path.read_bytes()
+    data = _read_manifest(path)
     try:
         text = data.decode()
     except UnicodeDecodeError as err:
         raise BundleError(f"{manifest_path}: not UTF-8 ({err}); the bundle is damaged, copy it again") from err
     manifest = parse_manifest(text, str(manifest_path))
     for name, spec in manifest.files.items():
-        if (path / name).parent.resolve() != (path.resolve() / name).parent:
-            raise BundleError(f"{path / name} lies behind a linked folder; copy the bundle without links")
-        _check_file(path / name, spec)
+        file = path / name
+        with _reading(file, f"{file} is missing; the bundle is incomplete, copy it again"):
+            if file.parent.resolve() != (path.resolve() / name).parent:
+                raise BundleError(f"{file} lies behind a linked folder; copy the bundle without links")
+            _check_file(file, spec)
     return Bundle(path, manifest, hashlib.sha256(data).hexdigest())

@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from tnn_edge.bundle.reading import Bundle
+from tnn_edge.bundle.tensors import check_statistics, check_tensors, norm_statistics
 from tnn_edge.errors import BundleError
 
 __all__ = ["ALLOWED_OPERATORS", "check_structure"]
@@ -23,6 +24,8 @@ ALLOWED_OPERATORS = frozenset(
 )
 _MAX_NODES = 10_000
 _MAX_TENSOR_BYTES = 2**31
+_MAX_ATTRIBUTE = 2**20  # far above any size of a network, far below where a size of int64 overflows
+_LEAST = {"group": 1, "strides": 1, "dilations": 1, "kernel_shape": 1, "pads": 0}
 
 
 def check_structure(bundle: Bundle) -> None:
@@ -30,9 +33,12 @@ def check_structure(bundle: Bundle) -> None:
 
     Raises:
         BundleError: a block is no ONNX model, uses an operator or a domain that is not allowed, holds functions or
-            subgraphs, reads data outside the bundle, or fails the ONNX checker.
+            subgraphs, reads data outside the bundle, fails the ONNX checker, or does not fit the slice map and the
+            statistics.
     """
     opset: int | None = None
+    gates = {gate.name: len(gate.weights) for gate in bundle.manifest.gates}
+    norms: dict[str, tuple[int, float]] = {}
     for block in bundle.manifest.blocks:
         path = bundle.path / block.file
         try:
@@ -53,13 +59,16 @@ def check_structure(bundle: Bundle) -> None:
         inputs, outputs = [v.name for v in model.graph.input], [v.name for v in model.graph.output]
         if (inputs, outputs) != ([block.input], [block.output]):
             raise BundleError(f"{path}: reads {inputs} and gives {outputs}, the manifest says otherwise")
-        if missing := sorted(set(block.tensors) - {t.name for t in model.graph.initializer}):
-            raise BundleError(f"{path}: the slice map names {', '.join(missing)}, which the block does not hold")
+        check_tensors(model.graph, block, gates, path)
+        norms |= norm_statistics(model.graph, block)
+    check_statistics(bundle, norms)
 
 
 def _check_nodes(model: onnx.ModelProto, path: Path) -> None:
     if model.functions:
         raise BundleError(f"{path}: local functions are not allowed in a bundle")
+    if model.graph.sparse_initializer:
+        raise BundleError(f"{path}: sparse tensors are not allowed in a bundle")
     if len(model.graph.node) > _MAX_NODES:
         raise BundleError(f"{path}: {len(model.graph.node)} nodes, at most {_MAX_NODES} are allowed")
     ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
@@ -71,6 +80,18 @@ def _check_nodes(model: onnx.ModelProto, path: Path) -> None:
             raise BundleError(f"{path}: operator {name} is not allowed in a bundle")
         if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
             raise BundleError(f"{path}: {node.op_type} holds a subgraph, which is not allowed in a bundle")
+        _check_attributes(node, path)
+
+
+def _check_attributes(node: onnx.NodeProto, path: Path) -> None:
+    for attribute in node.attribute:
+        least = _LEAST.get(attribute.name, -_MAX_ATTRIBUTE)
+        numbers = [attribute.i] if attribute.type == onnx.AttributeProto.INT else attribute.ints
+        for number in numbers:
+            if not least <= number <= _MAX_ATTRIBUTE:
+                raise BundleError(
+                    f"{path}: {node.op_type} has {attribute.name} {number}, it must lie in [{least}, {_MAX_ATTRIBUTE}]"
+                )
 
 
 def _check_tensor(tensor: onnx.TensorProto, path: Path, bundle: Bundle) -> None:

@@ -25,7 +25,12 @@ def bench(
     against: Annotated[
         list[str] | None, typer.Option(metavar="U=FILE.onnx", help="Static export of the sub-network at U; repeatable.")
     ] = None,
-    u: Annotated[list[float] | None, typer.Option(help="Throttle setting; repeatable. All points by default.")] = None,
+    u: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Throttle setting; repeatable. By default all points, with --against only those of its files."
+        ),
+    ] = None,
     chained: Annotated[bool, typer.Option("--chained", help="Also time one session per block, for contrast.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Passes over all settings.")] = 200,
     threads: ThreadsOption = 1,

@@ -37,7 +37,8 @@ class PointTiming:
     Attributes:
         against_static: median over rounds of linked time over static time of the same round, None without a file.
         against_chained: the same over one session per block, chained.
-        after_switch: median of the first run after another operating point ran, over the steady median.
+        after_switch: median of the first run after another operating point ran, over the steady median;
+            None where the setting before it selects the same point.
     """
 
     u: float
@@ -154,7 +155,11 @@ def benchmark(
     with _no_collection():
         switching = [_pairs(linked, settings) for _ in range(_WARM_UP + rounds)][_WARM_UP:]
         laps = [_lap(compared, settings) for _ in range(_WARM_UP + rounds)][_WARM_UP:] if static or chained else []
-    points = [_point(engine.point_at(u), u, switching, laps, switched=len(settings) > 1) for u in settings]
+    before = dict(zip(settings, settings[-1:] + settings[:-1], strict=True))
+    points = [
+        _point(engine.point_at(u), u, switching, laps, switched=engine.point_at(before[u]) != engine.point_at(u))
+        for u in settings
+    ]
     return Benchmark({**describe_machine(), "threads": engine.settings.threads, "device": engine.device}, tuple(points))
 
 

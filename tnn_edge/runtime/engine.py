@@ -68,7 +68,10 @@ class _Resident:
         self.binding.bind_output(given.name, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
 
     def run(self) -> None:
-        self.session.run_with_iobinding(self.binding)
+        try:
+            self.session.run_with_iobinding(self.binding)
+        except Exception as err:  # ONNX Runtime's errors share no other base
+            raise PlanError(f"ONNX Runtime cannot run the plan: {str(err).partition(chr(10))[0]}") from err
 
 
 class Engine:
@@ -136,6 +139,7 @@ class Engine:
 
         Raises:
             InputError: x has another shape or dtype.
+            PlanError: ONNX Runtime fails.
             ThrottleRangeError: u lies outside [0, 1] or is NaN.
         """
         point = self.point_at(u)

@@ -19,7 +19,7 @@ from tnn_edge.runtime.passes.constants import FloatArray
 
 __all__ = ["LINKER_VERSION", "link", "link_blocks"]
 
-LINKER_VERSION = 1
+LINKER_VERSION = 2
 """Raised whenever the linker's output changes: part of the plan cache's key."""
 
 
@@ -60,6 +60,7 @@ def link(bundle: Bundle, gates: Mapping[str, str]) -> ir.Model:
     RemoveRepeatedRelu()(joined)
     RemoveUnusedNodesPass()(joined)
     joined.graph.outputs[0].name = bundle.manifest.output
+    _forget_shapes(joined.graph)
     return joined
 
 
@@ -83,6 +84,14 @@ def _prefix_names(graph: ir.Graph, prefix: str) -> None:
         node.name = f"{prefix}/{node.name}"
         for value in node.outputs:
             value.name = f"{prefix}/{value.name}"
+
+
+def _forget_shapes(graph: ir.Graph) -> None:
+    """Shapes between nodes are what the blocks claim; what counts memory must infer them."""
+    for node in graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
 
 
 def _move(source: ir.Graph, target: ir.Graph) -> None:

@@ -11,6 +11,7 @@ import math
 import onnx
 
 from tnn_edge.errors import PlanError
+from tnn_edge.runtime.shapes import known_shapes
 
 __all__ = ["graph_macs"]
 
@@ -27,13 +28,11 @@ def graph_macs(model: onnx.ModelProto) -> int:
 
     Raises:
         PlanError: an operator whose cost is not known.
+        BundleError: a shape that is not known, or values that take too much memory.
     """
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        shapes[value.name] = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    shapes = known_shapes(model)
     total = 0
-    for node in graph.node:
+    for node in model.graph.node:
         if node.op_type == "Conv":  # weight is [outputs, inputs / group, kernel...]: each output reads weight[0]
             total += math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
         elif node.op_type in ("Gemm", "MatMul"):

@@ -24,7 +24,7 @@ import platformdirs
 
 from tnn_edge.bundle import Bundle, OperatingPoint
 from tnn_edge.bundle.reading import file_sha256
-from tnn_edge.errors import PlanError
+from tnn_edge.errors import BundleError, PlanError
 from tnn_edge.runtime.machine import cpu_features
 from tnn_edge.runtime.providers import Device, SessionSettings, check_distribution, open_session, session_options
 
@@ -32,6 +32,17 @@ __all__ = ["PlanSet", "cache_folder", "find_plans", "install"]
 
 _INDEX = "plans.json"
 _WEIGHTS = "weights.bin"
+_UNLINKABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What graph rewrites raise on blocks that pass the ONNX checker and still make no sense."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ def _key(bundle: Bundle, device: Device) -> dict[str, Any]:
 
 def _folder(bundle: Bundle, key: dict[str, Any], cache: Path | None) -> Path:
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    safe_name = "".join(c if c.isalnum() or c in "-_" else "_" for c in bundle.manifest.name)[:64]
+    safe_name = "".join(c if (c.isascii() and c.isalnum()) or c in "-_" else "_" for c in bundle.manifest.name)[:64]
     return (cache or cache_folder()) / "plans" / f"{safe_name}-{digest}"
 
 
@@ -123,6 +134,13 @@ def install(bundle: Bundle, device: Device, cache: Path | None = None) -> PlanSe
     check_distribution()
     key = _key(bundle, device)
     folder = _folder(bundle, key, cache)
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as err:  # ONNX Runtime writes to no such path
+        raise PlanError(f"the path {str(folder)!a} is not UTF-8; set TNN_EDGE_CACHE to another folder") from err
+    found = _read(folder, key)
+    if found is not None:  # before the lock, which a cache that is only read has no room for
+        return found
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _lock(folder.with_suffix(".lock")):
@@ -193,12 +211,16 @@ def _linked(bundle: Bundle, point: OperatingPoint) -> tuple[Any, int]:
     from tnn_edge.runtime.linker import link
     from tnn_edge.runtime.macs import graph_macs
 
+    where = f"{bundle.path}: blocks cannot be linked at u={point.u:g}"
     try:
         linked = ir.to_proto(link(bundle, point.gates))
         return linked, graph_macs(linked)
-    except (ValueError, LookupError, TypeError, onnx.shape_inference.InferenceError) as err:
-        reason = str(err).partition("\n")[0]
-        raise PlanError(f"{bundle.path}: blocks cannot be linked at u={point.u:g}: {reason}") from err
+    except BundleError as err:
+        raise BundleError(f"{where}: {err}") from err
+    except _UNLINKABLE as err:
+        raise PlanError(f"{where}: {str(err).partition(chr(10))[0] or type(err).__name__}") from err
+    except onnx.shape_inference.InferenceError as err:
+        raise PlanError(f"{where}: {str(err).partition(chr(10))[0]}") from err
 
 
 def _optimised(model: bytes, folder: Path) -> Any:

@@ -81,7 +81,7 @@ def choose_device(device: Literal["auto", "cpu", "cuda"]) -> Device:
     if _PROVIDERS[device] not in available:
         raise ProviderError(
             f"asked for {device}, this ONNX Runtime offers {', '.join(available)}; "
-            "install tnn-edge[gpu] instead of [cpu], or pass device='cpu'"
+            "install tnn-edge[gpu] instead of [cpu], or pass device='cpu' (--device cpu)"
         )
     return device
 
@@ -121,5 +121,7 @@ def open_session(
         raise PlanError(f"ONNX Runtime cannot load {name}: {str(err).partition(chr(10))[0]}") from err
     active = session.get_providers()[0]
     if active != _PROVIDERS[device]:
-        raise ProviderError(f"asked for {device}, the session runs on {active}; pass device='cpu' to accept that")
+        raise ProviderError(
+            f"asked for {device}, the session runs on {active}; pass device='cpu' (--device cpu) to accept that"
+        )
     return session

@@ -26,8 +26,6 @@ class RemoveRepeatedRelu(ir.passes.InPlacePass):
 
 def _is_never_negative(value: ir.Value) -> bool:
     producer = value.producer()
-    if producer is None:
-        return False
-    if producer.op_type in _KEEPS_SIGN and producer.inputs[0] is not None:
-        return _is_never_negative(producer.inputs[0])
-    return producer.op_type == "Relu"
+    while producer is not None and producer.op_type in _KEEPS_SIGN and producer.inputs[0] is not None:
+        producer = producer.inputs[0].producer()
+    return producer is not None and producer.op_type == "Relu"

@@ -18,7 +18,10 @@ class SliceComponents(ir.passes.InPlacePass):
 
     Args:
         tensors: the block's slice map.
-        gates: gate -> bits; a gate that slices a tensor of this block must have a component on.
+        gates: gate -> bits.
+
+    Raises:
+        ValueError: no component is on of a gate that slices or scales a tensor of the block.
     """
 
     def __init__(self, tensors: Mapping[str, TensorSpec], gates: Mapping[str, str]) -> None:
@@ -41,11 +44,15 @@ class SliceComponents(ir.passes.InPlacePass):
         array = full = constant(value)
         for axis_slice in spec.slices:
             on = [i for i, bit in enumerate(self.gates[axis_slice.gate]) if bit == "1"]
+            if not on:
+                raise ValueError(f"{value.name} is sliced by {axis_slice.gate}, of which no component is on")
             if len(on) < len(self.gates[axis_slice.gate]):
                 entries = np.add.outer(np.array(on) * axis_slice.channels, np.arange(axis_slice.channels)).ravel()
                 array = np.take(array, entries, axis=axis_slice.axis)
         if spec.scaled_by is not None:
             bits = self.gates[spec.scaled_by]
+            if "1" not in bits:
+                raise ValueError(f"{value.name} is scaled by {spec.scaled_by}, of which no component is on")
             if "0" in bits:
                 array = array * np.float32(len(bits) / bits.count("1"))
         if array is full:

@@ -1,0 +1,74 @@
+"""Reading a file of arrays: every size is checked before anything is unpacked."""
+
+from __future__ import annotations
+
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.errors import BundleError
+
+__all__ = ["FloatArray", "read_npz"]
+
+FloatArray = npt.NDArray[np.float32]
+
+_MAX_BYTES = 256 * 2**20
+_ENCRYPTED = 0x1
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_DAMAGED = (  # what zipfile, zlib and NumPy's header parser raise on bytes that are none of theirs
+    ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError, ValueError,
+    struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def read_npz(path: Path) -> dict[str, FloatArray]:
+    """The float32 arrays of an ``.npz``, by name. ``numpy.load`` believes the sizes and types that a header claims.
+
+    Raises:
+        BundleError: no archive of float32 arrays, encrypted, packed in another way than stored or deflated, sizes
+            that contradict each other, or more than 256 MB.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _check_members(members)
+            arrays = {}
+            for member in members:
+                with archive.open(member) as file:
+                    arrays[member.filename.removesuffix(".npy")] = _read_array(file, member)
+            return arrays
+    except _DAMAGED as err:
+        raise BundleError(f"{path}: cannot be read ({str(err) or type(err).__name__}); copy the bundle again") from err
+
+
+def _check_members(members: list[zipfile.ZipInfo]) -> None:
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("two arrays have one name")
+    if (total := sum(member.file_size for member in members)) > _MAX_BYTES:
+        raise ValueError(f"{total} bytes unpacked, at most {_MAX_BYTES} are allowed")
+    for member in members:
+        if member.flag_bits & _ENCRYPTED:
+            raise ValueError(f"{member.filename} is encrypted")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{member.filename} is packed by method {member.compress_type}, not stored or deflated")
+
+
+def _read_array(file: IO[bytes], member: zipfile.ZipInfo) -> FloatArray:
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"{member.filename} has a header of version {version}")
+    shape, is_fortran, dtype = _HEADERS[version](file)
+    if dtype != np.dtype("<f4"):
+        raise ValueError(f"{member.filename} holds {dtype}, not float32")
+    n_bytes = member.file_size - file.tell()
+    if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != n_bytes:
+        raise ValueError(f"{member.filename} holds {n_bytes} bytes, not those of shape {list(shape)}")
+    values = np.frombuffer(file.read(), dtype)
+    return np.array(values.reshape(shape, order="F" if is_fortran else "C"), order="C")
