@@ -27,11 +27,12 @@ def main(
     held_out = None
     if data is not None:
         description = read_run(run)
-        if not description.recipe["data"]["held_out"]:
+        n_held_out = description.recipe.get("data", {}).get("held_out", 0)
+        if not n_held_out:
             raise RunError(f"{run}: its recipe holds out no images to measure on; leave --data away")
         images = load_images(data, "train", image_size=description.image_size)
         images.check_labels(description.labels)
-        _, held_out = images.hold_out(description.recipe["data"]["held_out"])
+        _, held_out = images.hold_out(n_held_out)
     manifest = export_bundle(run, out, data=held_out, licence=licence, overwrite=overwrite)
     size = sum(file.bytes for file in manifest.files.values())
     typer.echo(f"{out}: {len(manifest.blocks)} blocks, {len(manifest.operating_points)} points, {size / 1e6:.1f} MB")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +17,9 @@ from export.blocks import export_blocks
 from export.card import model_card
 from export.golden import golden_outputs
 from tnn_edge.bundle import FileSpec, GateSpec, InputSpec, Manifest, OperatingPoint
-from tnn_edge.bundle.manifest import SCHEMA_VERSION
+from tnn_edge.bundle.manifest import SCHEMA_VERSION, parse_manifest
 from tnn_edge.bundle.reading import GOLDEN, MANIFEST, STATISTICS, file_sha256
-from tnn_edge.errors import BundleError
+from tnn_edge.errors import BundleError, SchemaError
 from tnn_edge.nn.checkpoint import RunDescription, load_network, read_run, read_statistics_table, use_point
 from tnn_edge.nn.dataset import ImageSet, normalised
 from tnn_edge.nn.evaluation import evaluate
@@ -36,21 +36,47 @@ N_GOLDEN = 4
 def finished_folder(final: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder to write in, which takes its final name only when the body ends without an error.
 
+    An old bundle under that name is moved aside whole, and removed when the new one is in its place.
+
     Raises:
-        BundleError: `final` exists and `overwrite` is off.
+        BundleError: `final` exists and `overwrite` is off, or holds something else than a bundle.
     """
-    if final.exists() and not overwrite:
-        raise BundleError(f"{final} exists; choose another --out, or pass --overwrite to replace it")
+    if final.exists():
+        if not overwrite:
+            raise BundleError(f"{final} exists; choose another --out, or pass --overwrite to replace it")
+        _check_replaceable(final)
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
+    partial, old = work / "new", work / "old"
     partial.mkdir()
     try:
         yield partial
         if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
+            final.rename(old)
+        try:
+            partial.rename(final)
+        except BaseException:
+            if old.exists():
+                old.rename(final)
+            raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Make sure that nothing but a bundle is lost with a folder."""
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is no folder, so it is not replaced; choose another --out")
+    try:
+        manifest = parse_manifest((folder / MANIFEST).read_text(), str(folder / MANIFEST))
+    except (OSError, UnicodeDecodeError, SchemaError) as err:
+        raise BundleError(f"{folder} is no bundle ({err}), so it is not replaced; choose another --out") from err
+    own = {MANIFEST, *manifest.files}
+    for path in folder.rglob("*"):
+        if not path.is_dir() and (name := path.relative_to(folder).as_posix()) not in own:
+            raise BundleError(
+                f"{folder} holds {name}, which is no part of its bundle; move it away or choose another --out"
+            )
 
 
 def export_bundle(

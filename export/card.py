@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from tnn_edge.bundle import Manifest
 from tnn_edge.nn.checkpoint import RunDescription
@@ -49,7 +50,7 @@ def model_card(manifest: Manifest, run: RunDescription) -> str:
             "",
             "```",
             f"python -m train.classifier --recipe train/recipes/{run.name}.toml --data DIR --out RUN",
-            "python -m export RUN --out BUNDLE --data DIR",
+            f"python -m export RUN --out BUNDLE --data DIR --licence {shlex.quote(manifest.licence)}",
             "```",
             "",
             f"Recipe (seed {run.recipe.get('seed', 0)}):",

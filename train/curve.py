@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tnn_edge.cli.program import program
+from tnn_edge.errors import RunError
 from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table, use_point
 from tnn_edge.nn.dataset import ImageSet, load_images
 from tnn_edge.nn.evaluation import Evaluation, evaluate
@@ -86,7 +87,10 @@ def main(
 ) -> None:
     """Measure and draw the throttle curve of a run."""
     runs = [run] if naive is None else [run, naive]
-    images = load_images(data, "test", image_size=read_run(run).image_size)
+    sizes = [read_run(each).image_size for each in runs]
+    if len(set(sizes)) > 1:
+        raise RunError(f"{run} sees images of {sizes[0]} pixels, {naive} of {sizes[1]}; compare runs of one size")
+    images = load_images(data, "test", image_size=sizes[0])
     curves = [throttle_curve(each, images) for each in runs]
     (run / "curve.json").write_text(json.dumps({"curves": curves}, indent=1) + "\n")
     draw_curves(curves, run / "curve.png")

@@ -161,6 +161,17 @@ def test_image_that_does_not_decode_is_named(tree: Path, kind: str) -> None:
         load_images(tree, "train", image_size=8)
 
 
+def test_file_that_would_start_ghostscript_is_no_image(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    eps = io.BytesIO()
+    Image.fromarray(pixels(0, size=64)).save(eps, "EPS")
+    (tree / "train" / "dog" / "1.png").write_bytes(eps.getvalue())
+    started: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args: started.append(args))
+    with pytest.raises(DatasetError, match=r"train/dog/1\.png does not decode as an image"):
+        load_images(tree, "train", image_size=8)
+    assert not started
+
+
 # --- torchvision's CIFAR-10
 
 

@@ -28,10 +28,10 @@ from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.bundle.structure import check_structure
 from tnn_edge.errors import BundleError, RunError, ThrottleRangeError
 from tnn_edge.nn import GateVector, ThrottleableNetwork
-from tnn_edge.nn.checkpoint import load_network, read_statistics_table, use_point
+from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table, use_point
 from tnn_edge.nn.dataset import load_images, normalised
-from tnn_edge.nn.gating import as_masks
-from tnn_edge.nn.norm import Statistics, load_statistics
+from tnn_edge.nn.gating import as_masks, nearest_point
+from tnn_edge.nn.norm import Statistics
 from tnn_edge.runtime import Engine
 from tnn_edge.runtime.linker import link
 from tnn_edge.runtime.macs import graph_macs
@@ -61,17 +61,18 @@ def linked_model(bundle: Bundle, gates: GateVector) -> onnx.ModelProto:
 
 
 class Torch:
-    """The PyTorch network of a run, at any gate vector, with the statistics that the bundle's rule picks."""
+    """The PyTorch network of a run, at any gate vector, with the statistics of the nearest operating point."""
 
     def __init__(self, run: Path) -> None:
+        description = read_run(run)
         self.network: ThrottleableNetwork = load_network(run)
         self.table: Sequence[Statistics] | None = read_statistics_table(run, self.network)
+        self.points = [gates for _, gates in self.network.schedule.operating_points(description.recipe["seed"])]
+        self.costs = self.network.component_costs(description.image_size)
 
     @torch.no_grad()
-    def masked(self, x: Tensor, gates: GateVector, bundle: Bundle) -> Array:
-        if self.table is not None:
-            row = bundle.manifest.statistics_for(as_bits(gates))
-            load_statistics(self.network, self.table[-1 if row is None else row])
+    def masked(self, x: Tensor, gates: GateVector) -> Array:
+        use_point(self.network, self.table, nearest_point(gates, self.points, self.costs))
         answer: Array = self.network(x, as_masks(gates, len(x))).numpy()
         return answer
 
@@ -138,7 +139,7 @@ def test_linked_equals_masked_for_vectors_without_an_operating_point(exported: E
     bundle, reference, x = open_bundle(exported.bundle), Torch(exported.run), some_images(4)
     for gates in random_vectors(exported.run, bundle, 4):
         answer = run_onnx(linked_model(bundle, gates).SerializeToString(), x)
-        assert_close(answer, reference.masked(x, gates, bundle))
+        assert_close(answer, reference.masked(x, gates))
 
 
 @pytest.mark.slow
@@ -162,7 +163,7 @@ def test_linked_equals_masked_for_200_vectors_on_1000_images(
     bundle, reference, x = open_bundle(tmp_path / "bundle"), Torch(tmp_path / "run"), some_images(1000)
     for gates in random_vectors(tmp_path / "run", bundle, 200):
         answer = run_onnx(linked_model(bundle, gates).SerializeToString(), x)
-        assert_close(answer, reference.masked(x, gates, bundle))
+        assert_close(answer, reference.masked(x, gates))
 
 
 def test_vector_without_an_operating_point_uses_the_statistics_below_it(resnext_w: Exported) -> None:
@@ -358,11 +359,59 @@ def test_existing_folder_is_not_overwritten_unasked(resnet_d: Exported) -> None:
     assert (resnet_d.bundle / "manifest.json").read_bytes() == before
 
 
-def test_overwriting_replaces_the_whole_folder(tmp_path: Path) -> None:
-    for content in ("old", "new"):
-        with finished_folder(tmp_path / "bundle", overwrite=content == "new") as folder:
-            (folder / content).touch()
+def test_overwriting_replaces_the_whole_folder(resnet_d: Exported, tmp_path: Path) -> None:
+    shutil.copytree(resnet_d.bundle, tmp_path / "bundle")
+    with finished_folder(tmp_path / "bundle", overwrite=True) as folder:
+        (folder / "new").touch()
     assert [path.name for path in (tmp_path / "bundle").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_overwriting_takes_no_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("dear")
+    with (
+        pytest.raises(BundleError, match=r"letters is no bundle .*, so it is not replaced; choose another --out"),
+        finished_folder(tmp_path / "letters", overwrite=True),
+    ):
+        pass
+    with (
+        pytest.raises(BundleError, match=r"a\.txt is no folder, so it is not replaced"),
+        finished_folder(tmp_path / "letters" / "a.txt", overwrite=True),
+    ):
+        pass
+    assert (tmp_path / "letters" / "a.txt").read_text() == "dear"
+
+
+def test_overwriting_loses_nothing_that_somebody_put_into_a_bundle(resnet_d: Exported, tmp_path: Path) -> None:
+    shutil.copytree(resnet_d.bundle, tmp_path / "bundle")
+    (tmp_path / "bundle" / "blocks" / "notes.txt").write_text("mine")
+    with (
+        pytest.raises(
+            BundleError, match=r"bundle holds blocks/notes\.txt, which is no part of its bundle; move it away"
+        ),
+        finished_folder(tmp_path / "bundle", overwrite=True),
+    ):
+        pass
+    assert (tmp_path / "bundle" / "blocks" / "notes.txt").read_text() == "mine"
+
+
+def test_new_bundle_that_cannot_take_its_place_leaves_the_old_one(
+    resnet_d: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(resnet_d.bundle, tmp_path / "bundle")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt("stop")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        export_bundle(resnet_d.run, tmp_path / "bundle", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    open_bundle(tmp_path / "bundle")
 
 
 def test_run_without_checkpoint_says_how_to_get_one(resnet_d: Exported, tmp_path: Path) -> None:

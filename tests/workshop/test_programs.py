@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import train.curve
 from tests.workshop.conftest import Exported, colours, small_recipe
 from tnn_edge.bundle import open_bundle
 from tnn_edge.cli.program import program
-from tnn_edge.nn.checkpoint import read_run
+from tnn_edge.nn.checkpoint import read_run, write_run
 
 Program = Callable[..., None]
 
@@ -117,6 +118,7 @@ def assert_one_line(capsys: pytest.CaptureFixture[str], message: str) -> None:
         (train.classifier.main, ["--recipe", "good.toml", "--out", "done", "--data", "tree"], "already holds a run"),
         (train.classifier.main, ["--recipe", "five.toml", "--out", "r", "--data", "tree"], "5 classes, the data 4"),
         (train.curve.main, ["none", "--data", "tree"], "none is not a training run"),
+        (train.curve.main, ["done", "--data", "tree", "--naive", "small"], "sees images of 16 pixels, small of 8"),
         (export.__main__.main, ["none", "--out", "b"], "none is not a training run"),
         (export.__main__.main, ["done", "--out", "tree"], "tree exists; choose another --out"),
         (export.__main__.main, ["done", "--out", "b", "--data", "none"], "none does not exist"),
@@ -134,6 +136,7 @@ def test_mistake_ends_with_one_line_and_code_1(
     write_recipe(tmp_path / "good.toml")
     write_recipe(tmp_path / "five.toml", n_classes=5)
     (tmp_path / "done").symlink_to(resnet_d.run)
+    write_run(tmp_path / "small", dataclasses.replace(read_run(resnet_d.run), image_size=8))
     assert call(main, *args, monkeypatch=monkeypatch) == 1
     if main is train.classifier.main and "tree" in args:  # it has told before what it read
         stderr = capsys.readouterr().err.splitlines()

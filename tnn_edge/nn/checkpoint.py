@@ -98,13 +98,14 @@ def read_run(run: Path) -> RunDescription:
     try:
         fields = json.loads(path.read_text())
         version = fields.pop("format")
-        if version != FORMAT:
-            raise RunError(f"{path}: format {version}, this version reads format {FORMAT}")
-        return RunDescription(**fields)
+        description = RunDescription(**fields) if version == FORMAT else None
     except FileNotFoundError as err:
         raise RunError(f"{run} is not a training run: {_RUN} is missing; train one with train.classifier") from err
-    except (json.JSONDecodeError, KeyError, TypeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise RunError(f"{path}: cannot be read ({err})") from err
+    if description is None:
+        raise RunError(f"{path}: format {version}, this version reads format {FORMAT}")
+    return description
 
 
 def write_checkpoint(

@@ -27,6 +27,8 @@ __all__ = ["ImageSet", "Split", "load_images", "normalised"]
 Pixels = npt.NDArray[np.uint8]
 Split = Literal["train", "test"]
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
+_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "WEBP")
+"""What a file may be, whatever its name says. Without a list Pillow also tries EPS, and starts Ghostscript for it."""
 _LAYOUT = (
     "expected a torchvision CIFAR-10 root (cifar-10-batches-py/), a tree {split}/<class>/*.jpg, or a zip of such a tree"
 )
@@ -161,7 +163,7 @@ def _read(name: str, place: Path, archives: dict[Path, zipfile.ZipFile]) -> byte
 
 def _decode(data: bytes, where: str, image_size: int) -> Pixels:
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")
     except Exception as err:  # damaged bytes raise OSError, ValueError, SyntaxError, struct.error and more
         raise DatasetError(f"{where} does not decode as an image ({err}); remove or replace it") from err

@@ -26,6 +26,7 @@ __all__ = [
     "as_masks",
     "check_throttle",
     "lowest_throttle",
+    "nearest_point",
     "offered_over_on",
     "utilisation",
 ]
@@ -98,6 +99,21 @@ def utilisation(gates: GateVector, weights: Mapping[str, Sequence[float]]) -> fl
     total = math.fsum(cost for costs in weights.values() for cost in costs)  # exact: all on is 1, never 1 + 2e-16
     on = (cost for name, bits in gates.items() for bit, cost in zip(bits, weights[name], strict=True) if bit)
     return math.fsum(on) / total
+
+
+def nearest_point(gates: GateVector, points: Sequence[GateVector], weights: Mapping[str, Sequence[float]]) -> int:
+    """Index of the operating point whose normalisation statistics a gate vector uses.
+
+    The one of largest utilisation that is not above the vector's own; where all are above it, the first.
+
+    Args:
+        gates: any gate vector.
+        points: gate vectors of the operating points, u rising.
+        weights: module -> cost weight of each component.
+    """
+    asked = utilisation(gates, weights)
+    below = [i for i, point in enumerate(points) if utilisation(point, weights) <= asked + 1e-12]
+    return max(below, key=lambda i: utilisation(points[i], weights), default=0)
 
 
 @dataclass(frozen=True, kw_only=True)
