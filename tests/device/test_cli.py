@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,14 @@ import typer
 
 from tnn_edge.bundle import open_bundle
 from tnn_edge.cli.main import main
+from tnn_edge.cli.options import print_table, printable
 from tnn_edge.cli.program import program
 from tnn_edge.errors import TnnEdgeError
 
 Command = Callable[..., tuple[int, str, str]]
 
 COMMANDS = [["bundle", "inspect"], ["install"], ["verify"], ["bench"]]
+REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ["numpy", "onnx", "onnx_ir", "onnxruntime", "cv2", "pydantic", "torch", "matplotlib", "asyncio"]
 
 
@@ -201,3 +206,96 @@ def test_a_program_of_one_function_fails_in_one_line(
         program(fail)
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("hello\n", "error: it went wrong\n")
+
+
+def rename(bundle: Path, name: str) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"name": name}))
+
+
+@pytest.mark.parametrize("command", [["bundle", "inspect"], ["verify", "--device", "cpu"]], ids=["inspect", "verify"])
+def test_brackets_in_the_name_of_a_bundle_are_printed_as_they_are(
+    tnn_edge_command: Command, bundle_copy: Path, command: list[str]
+) -> None:
+    rename(bundle_copy, "net [/red] :smile: v2")
+    code, out, err = tnn_edge_command(*command, str(bundle_copy))
+    assert (code, err) == (0, "")
+    assert out.startswith("net [/red] :smile: v2")
+
+
+def test_a_table_prints_no_markup_and_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["u"], [["[/red]\x1b[2J"]], title="[bold]net\x9b2J")
+    out = capsys.readouterr().out
+    assert out.startswith("[bold]net\\x9b2J")
+    assert "[/red]\\x1b[2J" in out
+    assert not {"\x1b", "\x9b"} & set(out)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[31mb", r"a\x1b[31mb"),
+        ("two\nlines", r"two\nlines"),
+        ("\x7f\x9b\u2028", r"\x7f\x9b\u2028"),
+        ("photo\u202egpj.exe", r"photo\u202egpj.exe"),
+        (os.fsdecode(b"a\xff.jpg"), r"a\xff.jpg"),
+        ("\ud83d", r"\ud83d"),
+        ("Jürgen 猫 👩\u200d🌾 [x]", "Jürgen 猫 👩\u200d🌾 [x]"),
+    ],
+)
+def test_only_what_is_unprintable_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_an_error_is_one_line_whatever_a_file_is_called(tnn_edge_command: Command, tmp_path: Path) -> None:
+    code, out, err = tnn_edge_command("verify", str(tmp_path / "a\x1b[2J\nb"))
+    assert (code, out) == (1, "")
+    assert err == f"error: {tmp_path}/a\\x1b[2J\\nb is not a bundle: manifest.json is missing\n"
+
+
+def shell(words: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `words` in a shell, with `tnn-edge` as $0 and the arguments as $1, $2, ..."""
+    code = "from tnn_edge.cli.main import main; main()"
+    command = ["sh", "-c", words.replace("tnn-edge", f'"$0" -c "{code}"'), sys.executable, *map(str, args)]
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("command", ["--help", 'bundle inspect "$1"', 'bundle inspect "$1" --json'])
+def test_a_full_stdout_is_one_line_on_stderr(command: str, unbuffered: str, tiny_bundle: Path) -> None:
+    done = shell(f"PYTHONUNBUFFERED={unbuffered} tnn-edge {command} > /dev/full", tiny_bundle)
+    assert done.returncode == 1
+    assert done.stderr == "error: stdout cannot be written (No space left on device); send it elsewhere\n"
+
+
+def test_a_closed_stdout_is_one_line_on_stderr(tiny_bundle: Path) -> None:
+    done = shell('tnn-edge bundle inspect "$1" >&-', tiny_bundle)
+    assert done.returncode == 1
+    assert done.stderr == "error: stdout or stderr is closed; send to /dev/null what you do not want\n"
+    assert shell('tnn-edge bundle inspect "$1" 2>&-', tiny_bundle).returncode == 1
+
+
+def test_a_reader_of_a_table_that_leaves_ends_the_program_in_silence(tiny_bundle: Path) -> None:
+    done = shell('{ tnn-edge bundle inspect "$1"; echo "code $?" >&2; } | true', tiny_bundle)
+    assert done.stderr == "code 1\n"
+
+
+def test_the_version_is_that_of_the_distribution(tnn_edge_command: Command) -> None:
+    assert tnn_edge_command("--version") == (0, f"tnn-edge {metadata.version('tnn-edge')}\n", "")
+
+
+def test_an_interrupt_while_packages_are_imported_is_a_quiet_exit() -> None:
+    code = (
+        "import signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from tnn_edge.cli.main import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGINT, "", "")

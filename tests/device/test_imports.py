@@ -14,7 +14,15 @@ import numpy as np
 import PIL.Image
 import pytest
 
-PACKAGES = ["tnn_edge", "tnn_edge.bundle", "tnn_edge.runtime", "tnn_edge.camera"]
+PACKAGES = [
+    "tnn_edge",
+    "tnn_edge.bundle",
+    "tnn_edge.runtime",
+    "tnn_edge.plant",
+    "tnn_edge.control",
+    "tnn_edge.device",
+    "tnn_edge.camera",
+]
 FRAMEWORKS = ["torch", "torchvision", "gymnasium", "stable_baselines3"]
 EXTRAS = ["cv2", "matplotlib"]
 WORKSHOP = ["train", "export"]

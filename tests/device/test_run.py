@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,10 +23,11 @@ from typer.testing import CliRunner, Result
 from tnn_edge.camera import Accounting, Dial, Frame, FrameSource, ImageFolder, Record, preprocess, run_frames
 from tnn_edge.camera.status_line import StatusLine
 from tnn_edge.cli.main import app
+from tnn_edge.cli.run import _live_text
 from tnn_edge.errors import InputError, SourceError, ThrottleRangeError
 from tnn_edge.runtime import Engine
 
-KEYS = ["frame", "name", "time", "u", "point_u", "blocks_run", "macs", "ms", "top1", "confidence"]
+KEYS = ["frame", "name", "time", "u", "point_u", "blocks_run", "macs", "ms", "top1", "confidence", "age_ms"]
 N_IMAGES = 6
 
 
@@ -239,6 +241,35 @@ def test_a_start_that_fails_leaves_no_file_and_replaces_none(tiny_bundle: Path, 
             invoke(tmp_path / "nowhere", "--bundle", tiny_bundle, "--out", *args)
     assert not new.exists()
     assert old.read_text() == "{}\n"
+
+
+@pytest.mark.parametrize("to_file", [True, False], ids=["file", "stdout"])
+def test_every_name_of_an_image_is_a_line_of_valid_json(tiny_bundle: Path, tmp_path: Path, to_file: bool) -> None:
+    names = [b"1-\xff.jpg", "2-\u2028\x1b[2J\x9b.jpg".encode(), "3-猫.jpg".encode(), b"4-\n.jpg"]
+    for name in names:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        PIL.Image.new("RGB", (8, 8)).save(tmp_path / "images" / "image.jpg")
+        (tmp_path / "images" / "image.jpg").rename(tmp_path / "images" / os.fsdecode(name))
+    out = tmp_path / "log.jsonl"
+    done = invoke(tmp_path / "images", "--bundle", tiny_bundle, *(("--out", out) if to_file else ()))
+    lines = (out.read_bytes() if to_file else done.stdout_bytes).decode().splitlines()
+    # What is Unicode comes back exactly; a byte that is not can only be shown.
+    assert [json.loads(line)["name"] for line in lines] == [r"1-\xff.jpg", *(name.decode() for name in names[1:])]
+    assert "3-猫.jpg" in lines[2]
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f]", "".join(lines))
+
+
+def test_the_live_line_shows_no_control_character() -> None:
+    failed: Record = {"frame": 0, "name": "a\x1b[2J.jpg", "error": "the file is\nempty"}
+    assert _live_text(failed, 3) == r"frame 1/3  a\x1b[2J.jpg: the file is\nempty"
+    fine: Record = {"frame": 0, "u": 1.0, "point_u": 1.0, "blocks_run": 4, "macs": 1, "ms": 1.0, "confidence": 1.0}
+    assert _live_text(fine | {"top1": "cat\x1b[2J"}, None).endswith(r"cat\x1b[2J 1.00")
+
+
+@pytest.mark.parametrize("option", ["--append", "--overwrite"])
+def test_an_option_for_a_file_is_refused_without_one(option: str, tiny_bundle: Path, folder: Path) -> None:
+    with pytest.raises(InputError, match=r"--append and --overwrite are for a file; name one with --out FILE"):
+        invoke(folder, "--bundle", tiny_bundle, option)
 
 
 def test_the_live_line_is_redrawn_ten_times_a_second_at_most() -> None:

@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 
 from tnn_edge.camera import Camera, ImageFolder, VideoFile, open_source
-from tnn_edge.camera.video import _reason
+from tnn_edge.camera.local_camera import _reason
 from tnn_edge.errors import MissingExtraError, SourceError
 
 N_FRAMES = 12
@@ -212,9 +212,13 @@ def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> Non
         open_source(str(tmp_path))
 
 
-def test_a_stream_says_what_can_be_named_and_keeps_its_password(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"^rtsp:// streams cannot be read; name a folder, a video file or a camera$"):
-        open_source("rtsp://user:secret@10.0.0.1/stream")
+def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, **_options: bool) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(SourceError, match=r"images cannot be read \(Permission denied\); check its permissions"):
+        open_source(str(tmp_path / "images"))
 
 
 def test_a_number_is_a_camera_and_a_folder_with_that_name_needs_its_path(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -30,11 +31,12 @@ def long_video(tmp_path: Path) -> Path:
     return path
 
 
-def start_run(bundle: Path, source: Path) -> subprocess.Popen[str]:
+def start_run(bundle: Path, source: Path, *options: str) -> subprocess.Popen[str]:
     # A shell's background job ignores SIGINT, and so would the child.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from tnn_edge.cli.main import main; main()"
     command = [sys.executable, "-c", code, "run", str(source), "--bundle", str(bundle), "--device", "cpu", "--json"]
+    command += options
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -73,6 +75,39 @@ def test_a_reader_that_leaves_ends_the_run_without_a_traceback(tiny_bundle: Path
     counts = re.fullmatch(r"captured (\d+) = (\d+) processed \+ 0 dropped \+ 1 failed; .*\n", errors)
     assert counts
     assert int(counts[1]) == int(counts[2]) + 1
+
+
+def test_a_reader_that_leaves_a_named_pipe_ends_the_run_too(
+    tiny_bundle: Path, long_video: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with start_run(tiny_bundle, long_video, "--out", str(pipe)) as child:
+        assert child.stderr is not None
+        os.set_blocking(reader, True)
+        select.select([reader], [], [])
+        os.read(reader, 1)
+        os.close(reader)
+        errors = child.stderr.read()
+        child.wait(timeout=60)
+    assert child.returncode == 141
+    assert re.fullmatch(r"captured \d+ = \d+ processed \+ 0 dropped \+ 1 failed; .*\n", errors)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_full_stdout_ends_the_run_in_one_line(unbuffered: str, tiny_bundle: Path, long_video: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", "from tnn_edge.cli.main import main; main()", "run", str(long_video)]
+        env = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(
+            [*command, "--bundle", str(tiny_bundle), "--device", "cpu", "--json"],
+            env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    accounting, error = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert accounting.startswith("captured 1 = 0 processed + 0 dropped + 1 failed")
+    assert error == "error: stdout cannot be written (No space left on device); send it elsewhere"
 
 
 def test_a_second_signal_does_what_it_always_did() -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tnn_edge.camera import ImageFolder, Preprocessor, sweep_throttle
 from tnn_edge.camera.curve_plot import plot_curve
 from tnn_edge.cli.main import app
-from tnn_edge.errors import InputError, MissingExtraError, SourceError, ThrottleRangeError
+from tnn_edge.errors import InputError, MissingExtraError, SourceError, ThrottleRangeError, TnnEdgeError
 from tnn_edge.runtime import Engine
 
 CLASSES = ("airplane", "cat", "truck")
@@ -166,16 +166,53 @@ def test_a_picture_that_cannot_be_written_leaves_the_older_one(
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
     def full_disk(*paths: Path) -> None:
-        raise OSError("No space left on device")
+        raise OSError(28, "No space left on device")
 
     sweep = sweep_throttle(engine, ImageFolder(tree), throttles=[0.0, 1.0])
     png = tmp_path / "curve.png"
     png.write_text("an older one")
     monkeypatch.setattr(Path, "replace", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        TnnEdgeError, match=r"curve\.png cannot be written \(No space left on device\); name another PNG file"
+    ):
         plot_curve(sweep, png)
     assert png.read_text() == "an older one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "images"]
+
+
+def test_a_picture_that_cannot_be_written_costs_no_measurement(tree: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    png = Path("/proc/curve.png")  # nobody, not even root, makes a file there
+    command = ["sweep", str(tree), "--bundle", str(tmp_path / "looked at later"), "--png", str(png)]
+    with pytest.raises(TnnEdgeError, match=r"^/proc/curve\.png cannot be written \(.*\); name another PNG file$"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+def test_a_picture_does_not_replace_a_device(tree: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    command = ["sweep", str(tree), "--bundle", str(tmp_path), "--png", "/dev/null"]
+    with pytest.raises(InputError, match=r"/dev/null is a folder, a device or a pipe; name a PNG file"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
+def test_the_numbers_are_printed_even_when_the_picture_fails(
+    tiny_bundle: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+    def full_disk(*paths: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full_disk)
+    command = ["sweep", str(tree), "--bundle", str(tiny_bundle), "--device", "cpu", "--u", "1"]
+    done = CliRunner().invoke(app, [*command, "--png", str(tmp_path / "curve.png"), *form])
+    assert isinstance(done.exception, TnnEdgeError)
+    assert "cannot be written (No space left on device)" in str(done.exception)
+    if form:
+        assert len(json.loads(done.stdout)["points"]) == 1
+    else:
+        assert done.stdout.count("%") == 1
 
 
 def test_a_picture_without_a_folder_is_refused_before_measuring(tiny_bundle: Path, tree: Path, tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ from tnn_edge.camera.accounting import Accounting
 from tnn_edge.camera.dial import Dial
 from tnn_edge.camera.frame import Frame, FrameSource
 from tnn_edge.camera.image_folder import ImageFolder
+from tnn_edge.camera.latest import LatestFrames
+from tnn_edge.camera.local_camera import Camera
+from tnn_edge.camera.network_stream import NetworkStream
 from tnn_edge.camera.pipeline import Record, run_frames
 from tnn_edge.camera.preprocessing import Preprocessor, preprocess
 from tnn_edge.camera.source import open_source
 from tnn_edge.camera.sweep import Sweep, SweepPoint, sweep_throttle
-from tnn_edge.camera.video import Camera, VideoFile
+from tnn_edge.camera.synthetic import SyntheticCamera
+from tnn_edge.camera.video import VideoFile
 
 __all__ = [
     "Accounting",
@@ -17,10 +21,13 @@ __all__ = [
     "Frame",
     "FrameSource",
     "ImageFolder",
+    "LatestFrames",
+    "NetworkStream",
     "Preprocessor",
     "Record",
     "Sweep",
     "SweepPoint",
+    "SyntheticCamera",
     "VideoFile",
     "open_source",
     "preprocess",

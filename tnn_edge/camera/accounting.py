@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from tnn_edge.camera.ages import Ages
 
 __all__ = ["Accounting"]
 
@@ -14,11 +16,12 @@ class Accounting:
     Attributes:
         captured: frames that the source delivered.
         processed: frames whose result was written.
-        dropped: frames passed over on purpose; a source that is read frame by frame drops none.
+        dropped: frames passed over for newer ones; a source that is read frame by frame drops none.
         failed: frames without a result: not decodable, no finite output, or cut off by an error.
         seconds: from the start of the loop to its end.
         inference_ms: time in the engine over all processed frames.
         macs: multiply-adds over all processed frames, as the engine counts them.
+        ages: time from capture to result of all processed frames.
     """
 
     captured: int = 0
@@ -28,6 +31,7 @@ class Accounting:
     seconds: float = 0.0
     inference_ms: float = 0.0
     macs: int = 0
+    ages: Ages = field(default_factory=Ages)
 
     @property
     def is_exact(self) -> bool:
@@ -51,6 +55,9 @@ class Accounting:
             "fps": round(self.fps, 3),
             "mean_ms": round(self.inference_ms / n, 3) if n else None,
             "mean_macs": round(self.macs / n) if n else None,
+            "age_p50_ms": _rounded(self.ages.percentile(50)),
+            "age_p99_ms": _rounded(self.ages.percentile(99)),
+            "age_max_ms": _rounded(self.ages.max_ms) if n else None,
         }
 
     def __str__(self) -> str:
@@ -61,3 +68,7 @@ class Accounting:
             return counts
         each = f"{self.inference_ms / self.processed:.2f} ms and {self.macs / self.processed / 1e6:.2f} MMACs each"
         return f"{counts}; {self.seconds:.1f} s, {self.fps:.1f} frames/s, {each}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

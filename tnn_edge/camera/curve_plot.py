@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tnn_edge.errors import InputError, MissingExtraError
+from tnn_edge.errors import InputError, MissingExtraError, TnnEdgeError
 
 if TYPE_CHECKING:
     from tnn_edge.camera.sweep import Sweep, SweepPoint
@@ -19,16 +19,23 @@ def check_can_plot(path: Path) -> None:
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        InputError: the folder of `path` is not there.
+        InputError: the folder of `path` is not there, or `path` is no regular file.
+        TnnEdgeError: no file can be made there.
     """
     try:
         import matplotlib.figure  # noqa: F401 -- only whether it is there
     except ImportError as err:
         raise MissingExtraError(f"drawing the curve needs matplotlib ({err}): pip install 'tnn-edge[plot]'") from err
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a PNG file")
-    if not path.parent.is_dir():
-        raise InputError(f"folder {path.parent} does not exist; make it first")
+    partial = _partial(path)
+    try:
+        if not path.parent.is_dir():
+            raise InputError(f"folder {path.parent} does not exist; make it first")
+        if path.exists() and not path.is_file():  # a device, say, which the picture would replace
+            raise InputError(f"{path} is a folder, a device or a pipe; name a PNG file")
+        partial.touch()
+        partial.unlink()
+    except OSError as err:
+        raise _unwritable(path, err) from err
 
 
 def plot_curve(sweep: Sweep, path: Path) -> None:
@@ -36,7 +43,8 @@ def plot_curve(sweep: Sweep, path: Path) -> None:
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        InputError: the folder of `path` is not there.
+        InputError: the folder of `path` is not there, or `path` is no regular file.
+        TnnEdgeError: it could not be written.
     """
     check_can_plot(path)
     # Figures and canvas without pyplot: no global state, and no window system on a device.
@@ -68,13 +76,23 @@ def plot_curve(sweep: Sweep, path: Path) -> None:
     where = "{cpu}, device {device}, threads {threads}".format_map(sweep.machine)
     axes.set_title(f"{sweep.bundle}\n{where}", fontsize=10)
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     try:
         with partial.open("wb") as file:
             figure.savefig(file, format="png")
         partial.replace(path)
+    except OSError as err:
+        raise _unwritable(path, err) from err
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _unwritable(path: Path, err: OSError) -> TnnEdgeError:
+    return TnnEdgeError(f"{path} cannot be written ({err.strerror or err}); name another PNG file")
 
 
 def _distinct(sweep: Sweep) -> list[SweepPoint]:

@@ -64,8 +64,9 @@ class Dial:
             n_frames: frames to come in all; None when there is no end.
         """
         if n_frames is None:
-            half = self.period / 2
-            share = 1.0 - abs(index % self.period - half) / half
+            turn = self.period // 2  # a frame, so that `end` is reached with an odd period too
+            i = index % self.period
+            share = i / turn if i <= turn else (self.period - i) / (self.period - turn)
         else:
             # A video may hold more frames than its header says: the ramp then stays at its end.
             share = min(1.0, index / (n_frames - 1)) if n_frames > 1 else 0.0

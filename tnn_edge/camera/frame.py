@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from tnn_edge.plant import Exposure
 
 __all__ = ["Frame", "FrameSource", "Image"]
 
@@ -25,17 +28,21 @@ class Frame:
         index: 0 for the first frame of its source, without gaps.
         name: where it came from: the path below the folder, the video's file name, `camera 0`.
         captured_at: when it was captured (for files: read), seconds since the epoch.
+        captured_s: the same on the monotonic clock, which ages are counted on.
         image: pixels, shape [H, W, 3], red-green-blue, perhaps read-only; None when `error` says why.
         error: why the frame could not be decoded; None when it could.
         label: its class, where the source knows one.
+        exposure: how it was exposed, where the source knows.
     """
 
     index: int
     name: str
     captured_at: float
+    captured_s: float = field(default_factory=time.monotonic)
     image: Image | None = None
     error: str | None = None
     label: str | None = None
+    exposure: Exposure | None = None
 
     def __post_init__(self) -> None:
         if (self.image is None) == (self.error is None):
@@ -54,13 +61,21 @@ class FrameSource(ABC):
         n_frames: frames that the source announces; None when it has no end or does not say. A video's header may be
             wrong, so this number serves progress and ramps, never the accounting.
         description: the source in words, for messages.
+        is_live: frames come at a pace of their own, and who does not take one in time has missed it.
+        n_dropped: frames that were captured and not given out.
     """
 
+    is_live: bool = False
+    n_dropped: int = 0
     n_frames: int | None
     description: str
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
+
+    def stop(self) -> None:
+        """No more frames are wanted; one that was captured and not given out is dropped now."""
+        return
 
     def close(self) -> None:
         """Release what the source holds; a second call does nothing."""

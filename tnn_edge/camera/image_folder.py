@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,7 +30,8 @@ class ImageFolder(FrameSource):
     Hidden files and folders are left out (`._a.jpg` of macOS, `.thumbnails`). An image directly inside a sub-folder
     (`<class>/a.jpg`) has that folder's name as its label. A photo's orientation tag is obeyed: networks expect the sky
     above. An image that does not decode is a frame with an error: damaged, cut short, or so large (by default beyond
-    179 million pixels) that Pillow takes it for a decompression bomb.
+    179 million pixels) that Pillow takes it for a decompression bomb. So is what has an image's name and is no regular
+    file: a pipe is not waited for. Symbolic links are followed, save one to a folder that the link itself lies in.
 
     Args:
         path: the folder, or one image.
@@ -41,13 +43,14 @@ class ImageFolder(FrameSource):
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self.root = path if path.is_dir() else path.parent
-        self.paths = tuple(_list_images(path))
+        is_folder = _is_folder(path)
+        self.root = path if is_folder else path.parent
+        self.paths = tuple(_list_images(path) if is_folder else _only(path))
         if not self.paths:
             suffixes = " ".join(sorted(IMAGE_SUFFIXES))
             raise SourceError(f"no image in {path} or below it (looked for {suffixes}); name another folder")
         self.n_frames = len(self.paths)
-        self.description = f"{self.n_frames} images in {path}" if path.is_dir() else f"image {path}"
+        self.description = f"{self.n_frames} images in {path}" if is_folder else f"image {path}"
 
     def __iter__(self) -> Iterator[Frame]:
         return (self.read(index) for index in range(len(self.paths)))
@@ -65,11 +68,17 @@ class ImageFolder(FrameSource):
         """Read and decode image `index`."""
         captured_at = self._clock()
         try:
-            image, error = _decode(self.paths[index].read_bytes()), None
+            image, error = _decode(_read_regular(self.paths[index])), None
         except (OSError, ValueError) as err:
             image, error = None, str(err)
         name, label = self.name(index), self.label(index)
         return Frame(index=index, name=name, captured_at=captured_at, image=image, error=error, label=label)
+
+
+def _read_regular(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is no regular file but a pipe, a socket or a device")
+    return path.read_bytes()
 
 
 def _decode(data: bytes) -> Image:
@@ -87,17 +96,31 @@ def _decode(data: bytes) -> Image:
         raise ValueError(f"the image does not decode ({str(err) or type(err).__name__})") from err
 
 
-def _list_images(path: Path) -> list[Path]:
-    if not path.exists():
-        raise SourceError(f"{path} does not exist; name an image folder, a video file or a camera index")
-    if not path.is_dir():
-        return [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError) as err:
+        raise SourceError(f"{path} does not exist; name an image folder, a video file or a camera index") from err
+    except OSError as err:
+        raise SourceError(f"{path} cannot be read ({err.strerror}); check its permissions") from err
+
+
+def _only(path: Path) -> list[Path]:
+    return [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
+
+
+def _list_images(root: Path) -> list[Path]:
     found: list[Path] = []
-    for folder, below, files in os.walk(path, onerror=_refuse):
-        below[:] = [name for name in below if not name.startswith(".")]
+    for folder, below, files in os.walk(root, onerror=_refuse, followlinks=True):
+        below[:] = [name for name in below if not name.startswith(".") and not _leads_back(Path(folder, name))]
         found += [Path(folder, name) for name in files if not name.startswith(".")]
     images = (file for file in found if file.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(images, key=lambda file: file.relative_to(path).as_posix())
+    return sorted(images, key=lambda file: file.relative_to(root).as_posix())
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether this is a link to a folder that it lies in, which would be walked for ever."""
+    return folder.is_symlink() and any(folder.samefile(above) for above in folder.absolute().parents)
 
 
 def _refuse(err: OSError) -> None:

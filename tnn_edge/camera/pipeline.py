@@ -37,6 +37,7 @@ class Record(TypedDict, total=False):
             so a list would repeat itself on every line.
         macs: multiply-adds spent.
         ms: time in the engine, without decoding and preprocessing.
+        age_ms: time from capture to this record.
         top1: label of the largest logit.
         confidence: softmax probability of `top1`.
         error: why there is no result.
@@ -50,6 +51,7 @@ class Record(TypedDict, total=False):
     blocks_run: int
     macs: int
     ms: float
+    age_ms: float
     top1: str
     confidence: float
     error: str
@@ -72,7 +74,7 @@ def run_frames(
     limit: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run the engine on the frames of a source, one after the other; none is dropped.
+    """Run the engine on the frames that a source gives out, one after the other.
 
     Args:
         source: open frames.
@@ -95,10 +97,19 @@ def run_frames(
             frame = next(frames, None)
             if frame is None:
                 break
+            _count_dropped(source, accounting)
             accounting.captured += 1
             _account(frame, engine, preprocessor, dial.at(frame.index, n_frames), emit, accounting)
     finally:
+        source.stop()
+        _count_dropped(source, accounting)
         accounting.seconds = time.perf_counter() - started
+
+
+def _count_dropped(source: FrameSource, accounting: Accounting) -> None:
+    n_dropped = source.n_dropped
+    accounting.captured += n_dropped - accounting.dropped
+    accounting.dropped = n_dropped
 
 
 def _account(
@@ -123,8 +134,11 @@ def _account(
             emit(record)
             return
         _add_result(record, result, engine.manifest.labels)
+        age_ms = 1000.0 * (time.monotonic() - frame.captured_s)
+        record["age_ms"] = round(age_ms, 3)
         emit(record)
         processed = True
+        accounting.ages.add(age_ms)
         accounting.inference_ms += result.latency_ms
         accounting.macs += result.macs
     finally:

@@ -1,19 +1,24 @@
-"""One string names a source: a folder, a video, a camera."""
+"""One string names a source: a folder, a video, a camera, a stream."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from tnn_edge.camera.frame import FrameSource
 from tnn_edge.camera.image_folder import IMAGE_SUFFIXES, ImageFolder
-from tnn_edge.camera.video import Camera, VideoFile
+from tnn_edge.camera.local_camera import Camera
+from tnn_edge.camera.network_stream import NetworkStream
+from tnn_edge.camera.synthetic import SyntheticCamera
+from tnn_edge.camera.video import VideoFile
 from tnn_edge.errors import SourceError
 
 __all__ = ["open_source"]
 
 _CAMERA = re.compile(r"(?:/dev/video)?(\d{1,4})", re.ASCII)
-_STREAM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_STREAM = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 
 
 def open_source(spec: str) -> FrameSource:
@@ -22,19 +27,30 @@ def open_source(spec: str) -> FrameSource:
     | spec | source |
     |---|---|
     | `0`, `/dev/video0` | camera 0 (a folder called `0` is `./0`) |
+    | `/dev/v4l/by-id/...` | that camera, in whichever order cameras were plugged in |
+    | `rtsp://...`, `http://...` | a camera on the network |
+    | `test:`, `test:?fps=30&size=640x480&frames=100&lux=500` | a moving test picture |
     | a folder | all images below it |
     | a file with an image's suffix | that image |
     | any other file | a video |
 
     Raises:
         SourceError: what is named is not there or cannot be read.
-        MissingExtraError: a video or a camera is named and OpenCV is not installed.
+        MissingExtraError: a video, a camera or a stream is named and OpenCV is not installed.
     """
     if camera := _CAMERA.fullmatch(spec):
         return Camera(int(camera[1]))
+    if spec.startswith("/dev/"):
+        return Camera(Path(spec))
+    if spec == "test:" or spec.startswith("test:?"):
+        return SyntheticCamera.parse(spec)
     if stream := _STREAM.match(spec):
-        raise SourceError(f"{stream[0]} streams cannot be read; name a folder, a video file or a camera")
+        if stream[1].lower() not in _STREAM_SCHEMES:
+            known = ", ".join(f"{scheme}://" for scheme in _STREAM_SCHEMES)
+            raise SourceError(f"{stream[0]} streams cannot be read; a stream begins with one of {known}")
+        return NetworkStream(spec)
     path = Path(spec)
-    if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
+    # Unlike Path.is_file it raises nothing where one may not look; ImageFolder then says so.
+    if os.path.isfile(path) and path.suffix.lower() not in IMAGE_SUFFIXES:  # noqa: PTH113
         return VideoFile(path)
     return ImageFolder(path)

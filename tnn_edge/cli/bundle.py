@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tnn_edge.cli.options import BundleArgument, JsonOption, print_json, print_table
+from tnn_edge.cli.options import BundleArgument, JsonOption, print_json, print_table, printable
 
 __all__ = ["inspect"]
 
@@ -22,13 +22,14 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         print_json({"digest": opened.digest, **manifest.model_dump(mode="json")})
         return
     size = sum(file.bytes for file in manifest.files.values())
-    typer.echo(f"{manifest.name}: {manifest.task}, {len(manifest.labels)} classes, input {list(manifest.input.shape)}")
+    made_for = f"{manifest.task}, {len(manifest.labels)} classes, input {list(manifest.input.shape)}"
+    typer.echo(f"{printable(manifest.name)}: {made_for}")
     typer.echo(f"digest   {opened.digest}")
     typer.echo(f"files    {len(manifest.files)}, {size / 1e6:.2f} MB, all hashes right, all blocks sound")
     own = manifest.files.get(STATISTICS)
     kept = f"of each point, {own.bytes / 1e3:.0f} kB" if own else "shared by all points"
     typer.echo(f"normalisation statistics {kept}")
-    typer.echo(f"licence  {manifest.licence}")
+    typer.echo(f"licence  {printable(manifest.licence)}")
     rows = [
         [
             f"{p.u:.4f}",

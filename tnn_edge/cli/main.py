@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import typer
+from importlib import metadata
+from typing import Annotated
 
-from tnn_edge.cli.bench import bench
-from tnn_edge.cli.bundle import inspect
-from tnn_edge.cli.install import install
-from tnn_edge.cli.program import run_app
-from tnn_edge.cli.run import run
-from tnn_edge.cli.sweep import sweep
-from tnn_edge.cli.verify import verify
+try:
+    import typer
+
+    from tnn_edge.cli.bench import bench
+    from tnn_edge.cli.bundle import inspect
+    from tnn_edge.cli.install import install
+    from tnn_edge.cli.policy import check, explain
+    from tnn_edge.cli.program import run_app
+    from tnn_edge.cli.run import run
+    from tnn_edge.cli.sweep import sweep
+    from tnn_edge.cli.verify import verify
+except KeyboardInterrupt:  # the imports take a while, and there is nothing yet to say about Ctrl-C
+    raise SystemExit(130) from None
 
 __all__ = ["app", "main"]
 
@@ -23,8 +30,20 @@ app = typer.Typer(
 bundle = typer.Typer(help="Look into a bundle.", no_args_is_help=True)
 bundle.command()(inspect)
 app.add_typer(bundle, name="bundle")
+policy = typer.Typer(help="Check and explain a policy file, which says how to turn the dial.", no_args_is_help=True)
+policy.command()(check)
+policy.command()(explain)
+app.add_typer(policy, name="policy")
 for command in (install, verify, bench, run, sweep):
     app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def common(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """What may stand before a command."""
+    if version:
+        typer.echo(f"tnn-edge {metadata.version('tnn-edge')}")
+        raise typer.Exit
 
 
 def main() -> None:

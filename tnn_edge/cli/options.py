@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from enum import Enum
 from pathlib import Path
@@ -11,9 +12,25 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-__all__ = ["BundleArgument", "DeviceChoice", "DeviceOption", "JsonOption", "ThreadsOption", "print_json", "print_table"]
+__all__ = [
+    "UNPRINTABLE",
+    "BundleArgument",
+    "DeviceChoice",
+    "DeviceOption",
+    "JsonOption",
+    "ThreadsOption",
+    "print_json",
+    "print_table",
+    "printable",
+]
 
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What steers a terminal, ends a line, turns the direction of writing, or is no Unicode.
+
+File names and bundles hold whatever their makers wrote into them.
+"""
 
 _PIPED_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, which has no width of its own."""
@@ -33,6 +50,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads that compute one inference.")]
 
 
+def printable(text: str) -> str:
+    r"""`text` with every unprintable character shown as an escape: `\x1b`, and `\xff` for a byte that is no UTF-8."""
+    return UNPRINTABLE.sub(lambda found: _escape(ord(found[0])), text)
+
+
+def _escape(code: int) -> str:
+    # Python keeps such a byte of a file's name as a surrogate (PEP 383).
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(chr(code))[1:-1]
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     typer.echo(json.dumps(value, indent=1))
@@ -40,10 +67,11 @@ def print_json(value: Any) -> None:
 
 def print_table(headings: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
     """A table on stdout; all columns to the right but the first."""
-    table = Table(title=title, title_justify="left")
+    shown = None if title is None else Text(printable(title), style="table.title")  # a string would be read as markup
+    table = Table(title=shown, title_justify="left")
     for i, heading in enumerate(headings):
         table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(cell)) for cell in row))
     terminal = sys.stdout.isatty()
     Console(width=None if terminal else _PIPED_WIDTH).print(table)

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO, cast
 
 import typer
 
+from tnn_edge.cli.options import printable
 from tnn_edge.errors import TnnEdgeError
 
 __all__ = ["program", "run_app"]
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a typer app; a `TnnEdgeError` becomes one line on stderr and exit code 1."""
+    """Run a typer app; a `TnnEdgeError` becomes one line on stderr and exit code 1.
+
+    So does a stdout that is closed or full. The app sees it as `TnnEdgeError`; a reader that has left is a
+    `BrokenPipeError` as ever.
+    """
     try:
-        app()
+        if sys.stdout is None or sys.stderr is None:
+            # The next file that anybody opens would take the free number, and receive what is printed.
+            raise TnnEdgeError("stdout or stderr is closed; send to /dev/null what you do not want")
+        with redirect_stdout(cast(TextIO, _Stdout(sys.stdout))):
+            app()
     except TnnEdgeError as err:
-        typer.echo(f"error: {err}", err=True)
+        typer.echo(f"error: {printable(str(err))}", err=True)
         sys.exit(1)
 
 
@@ -26,3 +38,46 @@ def program(main: Callable[..., None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     run_app(app)
+
+
+class _Stdout:
+    """stdout, whose failure is told apart from that of any other file, and lasts.
+
+    Once lost it fails for good: who only probes a stream, as typer does with an empty text, hides the first failure.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._failure: BrokenPipeError | TnnEdgeError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._watched():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._watched():
+            self._stream.flush()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield
+        except BrokenPipeError as err:
+            self._failure = err
+            self._let_go()
+            raise
+        except OSError as err:
+            self._failure = TnnEdgeError(f"stdout cannot be written ({err.strerror}); send it elsewhere")
+            self._let_go()
+            raise self._failure from err
+
+    def _let_go(self) -> None:
+        """Point stdout at nothing: what is buffered would fail once more when the interpreter exits."""
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, self._stream.fileno())
+        os.close(sink)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tnn_edge.cli.options import DeviceChoice, DeviceOption, ThreadsOption
+from tnn_edge.cli.options import UNPRINTABLE, DeviceChoice, DeviceOption, ThreadsOption, printable
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Mapping
 
     from tnn_edge.camera import Record
@@ -25,7 +26,10 @@ _READER_LEFT = 128 + 13
 def run(
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="Image folder, image, video file, or camera index (a folder 0 is ./0)."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="Image folder, image, video file, camera (0, /dev/...), stream (rtsp://...), or test:",
+        ),
     ],
     bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Bundle folder.")],
     u: Annotated[
@@ -48,32 +52,42 @@ def run(
 ) -> None:
     """Run a network on images, a video or a camera: one JSON line per frame, and an exact accounting.
 
-    Each line has frame, name, time (UTC), u, point_u (operating point), blocks_run, macs, ms, top1 and confidence, or
-    an error. The accounting goes to stderr: captured = processed + dropped + failed. Ctrl-C finishes the frame in hand
-    and exits with 130, SIGTERM with 143; the exit code is 1 when every frame failed.
+    Images and videos are read frame by frame; of a camera or stream, always the newest frame is taken and those that
+    came meanwhile are dropped. Each line has frame, name, time (UTC), u, point_u (operating point), blocks_run, macs,
+    ms, age_ms (since capture), top1 and confidence, or an error. The accounting goes to stderr: captured = processed +
+    dropped + failed. Ctrl-C finishes the frame in hand and exits with 130, SIGTERM with 143; the exit code is 1 when
+    every frame failed.
     """
     import sys
     from contextlib import ExitStack
 
     import tnn_edge
-    from tnn_edge.camera import Accounting, Dial, open_source, run_frames
+    from tnn_edge.camera import Accounting, Dial, LatestFrames, open_source, run_frames
     from tnn_edge.camera.line_file import LineFile
     from tnn_edge.camera.pipeline import n_frames_ahead
     from tnn_edge.camera.status_line import StatusLine
     from tnn_edge.camera.stopping import StopRequest
-    from tnn_edge.errors import SourceError
+    from tnn_edge.errors import InputError, SourceError
 
     # What fails cheaply comes first; the file is made last, when there is something to write to it.
     dial = Dial.parse(u, period=period)
+    if out == "-" and (append or overwrite):
+        raise InputError("--append and --overwrite are for a file; name one with --out FILE")
     file = None if out == "-" else LineFile(Path(out), append=append, overwrite=overwrite)
     settings = tnn_edge.SessionSettings(threads=threads)
     accounting = Accounting()
+    status = StatusLine(enabled=sys.stdout.isatty() and sys.stderr.isatty())
+    stop = StopRequest()
     with ExitStack() as stack:
-        frames = stack.enter_context(open_source(source))
+        frames = open_source(source)
+        if frames.is_live:
+            frames = LatestFrames(
+                frames, should_stop=stop.is_set, on_wait=lambda s: status.show(f"no frame for {s:.1f} s")
+            )
+        stack.enter_context(frames)
         engine = stack.enter_context(tnn_edge.load(bundle, device.value, settings=settings))
-        status = StatusLine(enabled=sys.stdout.isatty() and sys.stderr.isatty())
         write = _writer(stack.enter_context(file) if file else None, status)
-        stop = stack.enter_context(StopRequest())
+        stack.enter_context(stop)
         n_frames = n_frames_ahead(frames, limit)
 
         def emit(record: Record) -> None:
@@ -90,7 +104,6 @@ def run(
                 if as_json:
                     write(_to_json({"summary": accounting.as_json()}))
         except BrokenPipeError as err:  # whoever read our lines has left (`| head`)
-            _leave_stdout()
             raise typer.Exit(_READER_LEFT) from err
         finally:
             typer.echo(str(accounting), err=True)
@@ -112,24 +125,23 @@ def _writer(file: LineFile | None, status: StatusLine) -> Callable[[str], None]:
 def _to_json(fields: Mapping[str, object]) -> str:
     import json
 
-    return json.dumps(fields, ensure_ascii=False, allow_nan=False)
+    line = json.dumps(fields, ensure_ascii=False, allow_nan=False)
+    return UNPRINTABLE.sub(_json_escape, line)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    """The same character in JSON's notation; a byte that is no UTF-8, which JSON has no notation for, as text."""
+    import json
+
+    char = found[0]
+    return json.dumps(printable(char) if "\ud800" <= char <= "\udfff" else char)[1:-1]
 
 
 def _live_text(record: Record, n_frames: int | None) -> str:
     frame = f"frame {record['frame'] + 1}" + (f"/{n_frames}" if n_frames else "")
     if "error" in record:
-        return f"{frame}  {record['name']}: {record['error']}"
-    return (
+        return printable(f"{frame}  {record['name']}: {record['error']}")
+    return printable(
         f"{frame}  u {record['u']:.3f} (point {record['point_u']:.3f})  {record['blocks_run']} blocks  "
         f"{record['macs'] / 1e6:.1f} MMACs  {record['ms']:.2f} ms  {record['top1']} {record['confidence']:.2f}"
     )
-
-
-def _leave_stdout() -> None:
-    """Point stdout at nothing, or the interpreter complains about the lost pipe once more when it exits."""
-    import os
-    import sys
-
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, sys.stdout.fileno())
-    os.close(sink)

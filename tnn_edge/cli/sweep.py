@@ -14,6 +14,7 @@ from tnn_edge.cli.options import (
     ThreadsOption,
     print_json,
     print_table,
+    printable,
 )
 
 if TYPE_CHECKING:
@@ -63,14 +64,13 @@ def sweep(
         )
     if result.n_failed:
         typer.echo(f"warning: {result.n_failed} images do not decode and are left out", err=True)
-    if png is not None:
-        plot_curve(result, png)
     if as_json:
         print_json(result.as_json())
-        return
-    _print_table(result)
-    if png is not None:
-        typer.echo(f"drawn: {png}")
+    else:
+        _print_table(result)
+    if png is not None:  # after the numbers, which must not be lost to a picture
+        plot_curve(result, png)
+        typer.echo(f"drawn: {printable(str(png))}", err=as_json)
 
 
 def _print_table(result: Sweep) -> None:
