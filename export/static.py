@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from tnn_edge.cli.program import program
 from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table, use_point
-from tnn_edge.nn.gating import GateVector, check_throttle
+from tnn_edge.nn.gating import GateVector
 from tnn_edge.nn.network import ThrottleableNetwork
+from tnn_edge.throttle import check_throttle
 
 __all__ = ["export_static"]
 

@@ -43,7 +43,7 @@ class ThrottleRangeError(TnnEdgeError, ValueError):
 
 
 class ConfigError(TnnEdgeError, ValueError):
-    """A policy or configuration file is missing, or does not hold."""
+    """A policy or configuration file is missing, or does not hold; the message has one line for each fault."""
 
 
 class DeviceError(TnnEdgeError, OSError):

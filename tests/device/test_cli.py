@@ -7,38 +7,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import typer
 
+from tests.device.conftest import Command
 from tnn_edge.bundle import open_bundle
-from tnn_edge.cli.main import main
 from tnn_edge.cli.options import print_table, printable
 from tnn_edge.cli.program import program
 from tnn_edge.errors import TnnEdgeError
 
-Command = Callable[..., tuple[int, str, str]]
-
 COMMANDS = [["bundle", "inspect"], ["install"], ["verify"], ["bench"]]
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ["numpy", "onnx", "onnx_ir", "onnxruntime", "cv2", "pydantic", "torch", "matplotlib", "asyncio"]
-
-
-@pytest.fixture
-def tnn_edge_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs ``tnn-edge ARGS``: exit code, stdout, stderr."""
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["tnn-edge", *args])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
 
 
 def test_inspect_prints_what_a_bundle_holds(tnn_edge_command: Command, tiny_bundle: Path) -> None:

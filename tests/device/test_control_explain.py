@@ -6,7 +6,6 @@ import io
 import json
 import math
 import string
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import PIL.Image
 import pytest
 
-from tnn_edge.cli.main import main
+from tests.device.conftest import Command
 from tnn_edge.control import (
     ConstantPolicy,
     Explanation,
@@ -33,22 +32,6 @@ from tnn_edge.errors import InputError
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "policies"
 POLE = EXAMPLES / "pole_camera.toml"
 ALL = sorted(EXAMPLES.glob("*.toml"))
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def tnn_edge_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs ``tnn-edge ARGS``: exit code, stdout, stderr."""
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["tnn-edge", *args])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.device.deciding import answers_of
 from tnn_edge.control import (
     ConstantPolicy,
     Decision,
@@ -46,38 +47,28 @@ class Passing:
         return Decision(u, np.isnan(u).astype(np.intp)), None
 
 
-def run(governed: Governed[Any], steps: list[tuple[float, dict[str, Any]]]) -> list[tuple[float, str]]:
-    """U and reason of one device at each (time, signals)."""
-    state = governed.initial_state(1)
-    answers = []
-    for time_s, signals in steps:
-        decision, state = governed.decide(Observation.of(time_s=time_s, **signals), state)
-        answers.append((float(decision.u[0]), governed.reasons[decision.reason[0]]))
-    return answers
-
-
 def wanted(*u: float | None, step_s: float = 1.0, **others: Any) -> list[tuple[float, dict[str, Any]]]:
     return [(i * step_s, {"workload": each, **others}) for i, each in enumerate(u)]
 
 
 def test_the_unknown_gets_its_declared_answer_with_the_reason_of_the_policy() -> None:
     governed = Governed(Passing(), GovernorSettings(unknown_u=0.25))
-    assert run(governed, wanted(0.5, None, math.nan)) == [
+    assert answers_of(governed, wanted(0.5, None, math.nan)) == [
         (0.5, "passed"), (0.25, "unknown_workload"), (0.25, "unknown_workload"),
     ]  # fmt: skip
 
 
 def test_floor_and_ceiling_hold() -> None:
     governed = Governed(Passing(), GovernorSettings(unknown_u=0.3, floor=0.2, ceiling=0.6))
-    assert run(governed, wanted(0.0, 0.2, 0.6, 1.0)) == [
+    assert answers_of(governed, wanted(0.0, 0.2, 0.6, 1.0)) == [
         (0.2, "governor_floor"), (0.2, "passed"), (0.6, "passed"), (0.6, "governor_ceiling"),
     ]  # fmt: skip
 
 
 def test_a_policy_that_leaves_its_range_is_brought_back() -> None:
     settings = GovernorSettings(unknown_u=0.3)
-    assert run(Governed(Passing(scale=INF), settings), wanted(1.0)) == [(1.0, "governor_ceiling")]
-    assert run(Governed(Passing(scale=-3.0), settings), wanted(1.0)) == [(0.0, "governor_floor")]
+    assert answers_of(Governed(Passing(scale=INF), settings), wanted(1.0)) == [(1.0, "governor_ceiling")]
+    assert answers_of(Governed(Passing(scale=-3.0), settings), wanted(1.0)) == [(0.0, "governor_floor")]
 
 
 @pytest.mark.parametrize("step_s", [0.25, 0.5, 1.0])
@@ -93,7 +84,7 @@ def test_slew_is_per_second_not_per_step(step_s: float) -> None:
 
 def test_the_first_decision_is_free_and_the_slew_gives_its_reason() -> None:
     governed = Governed(Passing(), GovernorSettings(unknown_u=0.0, max_slew_per_s=0.25))
-    assert run(governed, wanted(1.0, 0.0, 0.5, 0.5)) == [
+    assert answers_of(governed, wanted(1.0, 0.0, 0.5, 0.5)) == [
         (1.0, "passed"), (0.75, "governor_slew"), (0.5, "passed"), (0.5, "passed"),
     ]  # fmt: skip
 
@@ -101,12 +92,15 @@ def test_the_first_decision_is_free_and_the_slew_gives_its_reason() -> None:
 def test_a_clock_that_is_set_back_allows_no_change_at_that_moment() -> None:
     governed = Governed(Passing(), GovernorSettings(unknown_u=0.0, max_slew_per_s=0.25))
     steps = [(1000.0, {"workload": 1.0}), (10.0, {"workload": 0.0}), (11.0, {"workload": 0.0})]
-    assert run(governed, steps) == [(1.0, "passed"), (1.0, "governor_slew"), (0.75, "governor_slew")]
+    assert answers_of(governed, steps) == [(1.0, "passed"), (1.0, "governor_slew"), (0.75, "governor_slew")]
 
 
 def test_a_clock_that_jumps_ahead_allows_any_change() -> None:
     governed = Governed(Passing(), GovernorSettings(unknown_u=0.0, max_slew_per_s=0.25))
-    assert run(governed, [(0.0, {"workload": 1.0}), (1e9, {"workload": 0.0})]) == [(1.0, "passed"), (0.0, "passed")]
+    assert answers_of(governed, [(0.0, {"workload": 1.0}), (1e9, {"workload": 0.0})]) == [
+        (1.0, "passed"),
+        (0.0, "passed"),
+    ]
 
 
 CAP = ThermalCap(above_c=80, until_c=70, u=0.25)
@@ -115,7 +109,7 @@ CAP = ThermalCap(above_c=80, until_c=70, u=0.25)
 def test_the_thermal_cap_holds_from_its_start_until_the_board_has_cooled() -> None:
     governed = Governed(ConstantPolicy(1.0), GovernorSettings(unknown_u=0.0, thermal=CAP))
     temperatures = [79.9, 80.0, 70.0, 69.9, 75.0]
-    answers = run(governed, [(i, {"temperature_c": t}) for i, t in enumerate(temperatures)])
+    answers = answers_of(governed, [(i, {"temperature_c": t}) for i, t in enumerate(temperatures)])
     assert answers == [
         (1.0, "constant"), (0.25, "governor_thermal"), (0.25, "governor_thermal"), (1.0, "constant"), (1.0, "constant"),
     ]  # fmt: skip
@@ -123,7 +117,7 @@ def test_the_thermal_cap_holds_from_its_start_until_the_board_has_cooled() -> No
 
 def test_an_unknown_temperature_counts_as_hot_until_it_is_known_to_be_cool() -> None:
     governed = Governed(ConstantPolicy(1.0), GovernorSettings(unknown_u=0.0, thermal=CAP))
-    answers = run(governed, [(i, {"temperature_c": t}) for i, t in enumerate([None, 75.0, 20.0, None, 20.0])])
+    answers = answers_of(governed, [(i, {"temperature_c": t}) for i, t in enumerate([None, 75.0, 20.0, None, 20.0])])
     assert [u for u, _ in answers] == [0.25, 0.25, 1.0, 0.25, 1.0]
 
 
@@ -132,9 +126,9 @@ def test_the_cap_raises_nothing_and_acts_at_once_below_floor_and_slew() -> None:
     governed = Governed(Passing(), settings)
     hot, cool = {"temperature_c": 90}, {"temperature_c": 20}
     steps = [(0.0, {"workload": 1.0, **cool}), (1.0, {"workload": 1.0, **hot}), (2.0, {"workload": 1.0, **cool})]
-    assert run(governed, steps) == [(1.0, "passed"), (0.25, "governor_thermal"), (0.375, "governor_slew")]
+    assert answers_of(governed, steps) == [(1.0, "passed"), (0.25, "governor_thermal"), (0.375, "governor_slew")]
     low = Governed(Passing(), GovernorSettings(unknown_u=0.5, thermal=CAP))
-    assert run(low, [(0.0, {"workload": 0.1, **hot})]) == [(0.1, "passed")]
+    assert answers_of(low, [(0.0, {"workload": 0.1, **hot})]) == [(0.1, "passed")]
 
 
 def test_it_reads_the_temperature_only_where_there_is_a_cap() -> None:

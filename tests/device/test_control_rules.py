@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,42 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tnn_edge.control import IsUnknown, Limit, Observation, Ramp, Rule, RulePolicy, Within
+from tests.device.deciding import Steps, above, answers_of, below, between
+from tnn_edge.control import IsUnknown, Limit, Observation, Ramp, Rule, RulePolicy
 from tnn_edge.control.conditions import Condition
 from tnn_edge.control.rules import find_faults
 
 INF = math.inf
 NAN = math.nan
-
-Steps = Sequence[tuple[float, dict[str, Any]]]
-"""Time in seconds, and what is seen then."""
-
-
-def below(signal: str, value: float, until: float | None = None) -> Within:
-    return Within(
-        signal=signal, enter_low=-INF, enter_high=value, leave_low=-INF, leave_high=value if until is None else until
-    )
-
-
-def above(signal: str, value: float, until: float | None = None) -> Within:
-    return Within(
-        signal=signal, enter_low=value, enter_high=INF, leave_low=value if until is None else until, leave_high=INF
-    )
-
-
-def between(signal: str, low: float, high: float) -> Within:
-    return Within(signal=signal, enter_low=low, enter_high=high, leave_low=low, leave_high=high)
-
-
-def run(policy: RulePolicy, steps: Steps) -> list[tuple[float, str]]:
-    """U and reason of one device at each (time, signals)."""
-    state = policy.initial_state(1)
-    answers = []
-    for time_s, signals in steps:
-        decision, state = policy.decide(Observation.of(time_s=time_s, **signals), state)
-        answers.append((float(decision.u[0]), policy.reasons[decision.reason[0]]))
-    return answers
-
 
 # A plain interpreter -------------------------------------------------------------------------------------------------
 
@@ -246,14 +216,16 @@ def test_the_first_rule_that_holds_sets_u_and_gives_its_name() -> None:
         ]
     )
     steps = [(0.0, {"soc": 0.1, "lux": 5}), (1.0, {"soc": 0.2, "lux": 5}), (2.0, {"soc": 0.2, "lux": 10})]
-    assert run(policy, steps) == [(0.0, "low"), (0.3, "dark"), (1.0, "else")]
+    assert answers_of(policy, steps) == [(0.0, "low"), (0.3, "dark"), (1.0, "else")]
 
 
 def test_hysteresis_holds_until_the_wider_bound_and_remembers_over_an_unknown_moment() -> None:
     policy = RulePolicy([Rule(name="low", when=(below("soc", 0.2, until=0.3),), u=0.0), Rule(name="else", u=1.0)])
     names = [
         reason
-        for _, reason in run(policy, [(t, {"soc": x}) for t, x in enumerate([0.25, 0.19, 0.29, NAN, 0.29, 0.3, 0.29])])
+        for _, reason in answers_of(
+            policy, [(t, {"soc": x}) for t, x in enumerate([0.25, 0.19, 0.29, NAN, 0.29, 0.3, 0.29])]
+        )
     ]
     assert names == ["else", "low", "low", "unknown_soc", "low", "else", "else"]
 
@@ -261,7 +233,7 @@ def test_hysteresis_holds_until_the_wider_bound_and_remembers_over_an_unknown_mo
 def test_hours_run_over_midnight() -> None:
     policy = RulePolicy([Rule(name="night", when=(between("hour", 22, 6),), u=0.0), Rule(name="day", u=1.0)])
     hours = [21.99, 22, 24, 0, 5.99, 6]
-    assert [reason for _, reason in run(policy, [(t, {"hour": h}) for t, h in enumerate(hours)])] == [
+    assert [reason for _, reason in answers_of(policy, [(t, {"hour": h}) for t, h in enumerate(hours)])] == [
         "day", "night", "night", "night", "night", "day",
     ]  # fmt: skip
 
@@ -273,9 +245,9 @@ def test_an_unknown_rule_cannot_be_passed_over_but_a_false_one_can() -> None:
             Rule(name="else", u=1.0),
         ]
     )
-    assert run(policy, [(0.0, {"soc": 0.1, "lux": None})])[0][1] == "unknown_lux"
-    assert run(policy, [(0.0, {"soc": None, "lux": 5})])[0][1] == "unknown_soc"
-    assert run(policy, [(0.0, {"soc": 0.9, "lux": None})]) == [(1.0, "else")]  # false, whatever the light
+    assert answers_of(policy, [(0.0, {"soc": 0.1, "lux": None})])[0][1] == "unknown_lux"
+    assert answers_of(policy, [(0.0, {"soc": None, "lux": 5})])[0][1] == "unknown_soc"
+    assert answers_of(policy, [(0.0, {"soc": 0.9, "lux": None})]) == [(1.0, "else")]  # false, whatever the light
 
 
 def test_a_rule_for_the_unknown_is_an_answer_to_it() -> None:
@@ -286,7 +258,7 @@ def test_a_rule_for_the_unknown_is_an_answer_to_it() -> None:
             Rule(name="else", u=1.0),
         ]
     )
-    assert run(policy, [(0.0, {}), (1.0, {"lux": 5}), (2.0, {"lux": 50})]) == [
+    assert answers_of(policy, [(0.0, {}), (1.0, {"lux": 5}), (2.0, {"lux": 50})]) == [
         (0.4, "blind"),
         (0.1, "dark"),
         (1.0, "else"),
@@ -296,7 +268,7 @@ def test_a_rule_for_the_unknown_is_an_answer_to_it() -> None:
 def test_an_unknown_limit_matters_only_where_it_would_change_u() -> None:
     warm = Limit(name="warm", when=(above("temperature_c", 70),), ceiling=0.5)
     policy = RulePolicy([Rule(name="ramp", u=Ramp("soc", ((0.0, 0.0), (1.0, 1.0))))], [warm])
-    (low, reason), (high, lacking) = run(policy, [(0.0, {"soc": 0.5}), (1.0, {"soc": 0.6})])
+    (low, reason), (high, lacking) = answers_of(policy, [(0.0, {"soc": 0.5}), (1.0, {"soc": 0.6})])
     assert (low, reason) == (0.5, "ramp")
     assert math.isnan(high)
     assert lacking == "unknown_temperature_c"
@@ -309,14 +281,16 @@ def test_of_two_unknown_limits_the_reason_names_the_one_that_matters() -> None:
     ]
     ramp = Rule(name="ramp", u=Ramp("soc", ((0.0, 0.0), (1.0, 1.0))))
     policy = RulePolicy([ramp], limits)
-    reasons = [reason for _, reason in run(policy, [(0.0, {"soc": 0.8}), (1.0, {"soc": 0.8, "temperature_c": 20})])]
+    reasons = [
+        reason for _, reason in answers_of(policy, [(0.0, {"soc": 0.8}), (1.0, {"soc": 0.8, "temperature_c": 20})])
+    ]
     assert reasons == ["unknown_temperature_c", "ramp"]
 
 
 @pytest.mark.parametrize(("binds", "answer"), [(True, (0.5, "warm")), (False, (1.0, "full"))])
 def test_a_limit_may_say_whether_it_binds_where_it_is_unknown(binds: bool, answer: tuple[float, str]) -> None:
     warm = Limit(name="warm", when=(above("temperature_c", 70),), ceiling=0.5, binds_if_unknown=binds)
-    assert run(RulePolicy([Rule(name="full", u=1.0)], [warm]), [(0.0, {})]) == [answer]
+    assert answers_of(RulePolicy([Rule(name="full", u=1.0)], [warm]), [(0.0, {})]) == [answer]
 
 
 def test_floors_raise_ceilings_lower_and_the_last_to_change_u_gives_its_name() -> None:
@@ -326,7 +300,7 @@ def test_floors_raise_ceilings_lower_and_the_last_to_change_u_gives_its_name() -
     ]
     policy = RulePolicy([Rule(name="soc", u=Ramp("soc", ((0.0, 0.0), (1.0, 1.0))))], limits)
     steps = [{"soc": 0.3, "hour": 8}, {"soc": 0.45, "hour": 8}, {"soc": 0.9, "hour": 8}, {"soc": 0.3, "hour": 10}]
-    answers = run(policy, [(t, {"temperature_c": 80, **signals}) for t, signals in enumerate(steps)])
+    answers = answers_of(policy, [(t, {"temperature_c": 80, **signals}) for t, signals in enumerate(steps)])
     assert answers == [(0.4, "gate"), (0.45, "soc"), (0.5, "warm"), (0.3, "soc")]
 
 
@@ -337,13 +311,13 @@ def test_dwell_is_in_seconds_not_in_steps(step_s: float) -> None:
     )
     times = np.arange(0.0, 60.0 + step_s, step_s)
     lux = np.where((times >= 5.0) & (times < 15.0), 1.0, 100.0)  # ten seconds of dark
-    answers = run(policy, [(t, {"lux": x}) for t, x in zip(times, lux, strict=True)])
+    answers = answers_of(policy, [(t, {"lux": x}) for t, x in zip(times, lux, strict=True)])
     names = [reason for _, reason in answers]
     changes = [times[i] for i in range(1, len(times)) if names[i] != names[i - 1]]
     # From the start the first rule dwells to 20 s, when it is light again: it never gets dark.
     assert changes == []
     lux = np.where((times >= 30.0) & (times < 35.0), 1.0, 100.0)
-    names = [reason for _, reason in run(policy, [(t, {"lux": x}) for t, x in zip(times, lux, strict=True)])]
+    names = [reason for _, reason in answers_of(policy, [(t, {"lux": x}) for t, x in zip(times, lux, strict=True)])]
     changes = [times[i] for i in range(1, len(times)) if names[i] != names[i - 1]]
     assert changes == [30.0, 50.0]
 
@@ -354,7 +328,7 @@ def test_a_rule_that_dwells_needs_no_signal_of_another_but_its_ramp_needs_its_ow
         [Rule(name="dark", when=(below("lux", 10),), u=ramp), Rule(name="else", u=1.0)], min_dwell_s=20.0
     )
     steps: Steps = [(0.0, {"lux": 1, "soc": 0.5}), (10.0, {"soc": 0.25}), (15.0, {"lux": 1}), (20.0, {"soc": 0.25})]
-    answers = run(policy, steps)
+    answers = answers_of(policy, steps)
     assert [reason for _, reason in answers] == ["dark", "dark", "unknown_soc", "unknown_lux"]
     assert [u for u, _ in answers[:2]] == [0.5, 0.25]
 
@@ -364,7 +338,7 @@ def test_an_unknown_moment_does_not_restart_the_dwell() -> None:
         [Rule(name="dark", when=(below("lux", 10),), u=0.0), Rule(name="else", u=1.0)], min_dwell_s=20.0
     )
     steps: Steps = [(0.0, {"lux": 1}), (25.0, {"lux": None}), (26.0, {"lux": 1}), (27.0, {"lux": 100})]
-    assert [reason for _, reason in run(policy, steps)] == ["dark", "unknown_lux", "dark", "else"]
+    assert [reason for _, reason in answers_of(policy, steps)] == ["dark", "unknown_lux", "dark", "else"]
 
 
 def test_a_clock_that_is_set_back_holds_no_rule_until_it_has_caught_up() -> None:
@@ -372,14 +346,14 @@ def test_a_clock_that_is_set_back_holds_no_rule_until_it_has_caught_up() -> None
         [Rule(name="dark", when=(below("lux", 10),), u=0.0), Rule(name="else", u=1.0)], min_dwell_s=20.0
     )
     steps = [(1000.0, {"lux": 1}), (10.0, {"lux": 100}), (20.0, {"lux": 1}), (30.0, {"lux": 1})]
-    assert [reason for _, reason in run(policy, steps)] == ["dark", "else", "else", "dark"]
+    assert [reason for _, reason in answers_of(policy, steps)] == ["dark", "else", "else", "dark"]
 
 
 def test_a_clock_that_jumps_ahead_ends_the_dwell() -> None:
     policy = RulePolicy(
         [Rule(name="dark", when=(below("lux", 10),), u=0.0), Rule(name="else", u=1.0)], min_dwell_s=20.0
     )
-    assert [reason for _, reason in run(policy, [(0.0, {"lux": 1}), (1e9, {"lux": 100})])] == ["dark", "else"]
+    assert [reason for _, reason in answers_of(policy, [(0.0, {"lux": 1}), (1e9, {"lux": 100})])] == ["dark", "else"]
 
 
 def test_a_policy_names_the_signals_it_reads() -> None:
@@ -391,88 +365,3 @@ def test_a_policy_names_the_signals_it_reads() -> None:
         [Limit(name="c", when=(above("temperature_c", 70),), ceiling=0.5)],
     )
     assert policy.signals == {"soc", "lux", "hour", "temperature_c"}
-
-
-# What is refused -----------------------------------------------------------------------------------------------------
-
-ALWAYS = Rule(name="always", u=1.0)
-
-
-@pytest.mark.parametrize(
-    ("rules", "limits", "message"),
-    [
-        ([], [], "there is no rule; the least is one without conditions"),
-        ([Rule(name="a", when=(below("soc", 0.2),), u=0.0)], [], "when must be left out of the last rule"),
-        ([Rule(name="always", when=(below("soc", 0.2),), u=0.0), ALWAYS], [], "name 'always' is taken"),
-        ([ALWAYS], [Limit(name="always", ceiling=0.5)], "name 'always' is taken"),
-        ([Rule(name="unknown_soc", u=1.0)], [], "name 'unknown_soc': no name may begin with unknown_ or governor_"),
-        ([ALWAYS, Rule(name="b", u=0.0)], [], "'b' never comes into play: wherever it holds, 'always' holds before it"),
-        (
-            [
-                Rule(name="a", when=(below("soc", 0.5),), u=0.0),
-                Rule(name="b", when=(below("soc", 0.3), below("lux", 10)), u=0.5),
-                ALWAYS,
-            ],
-            [],
-            "'b' never comes into play",
-        ),
-        (
-            [ALWAYS],
-            [
-                Limit(name="gate", when=(between("hour", 7, 9),), floor=0.5),
-                Limit(name="warm", when=(above("temperature_c", 70),), ceiling=0.4),
-            ],
-            "'warm' fights 'gate': both can hold at once, and the floor of one is above the ceiling of the other",
-        ),
-    ],
-)  # fmt: skip
-def test_rules_that_make_no_sense_together_are_refused(rules: list[Rule], limits: list[Limit], message: str) -> None:
-    with pytest.raises(ValueError, match="^" + re.escape(message)):
-        RulePolicy(rules, limits)
-
-
-def test_limits_that_never_meet_do_not_fight() -> None:
-    night = Limit(name="night", when=(between("hour", 22, 6),), ceiling=0.3)
-    RulePolicy([ALWAYS], [night, Limit(name="noon", when=(between("hour", 11, 13),), floor=0.5)])
-    RulePolicy([ALWAYS], [night, Limit(name="blind", when=(IsUnknown(signal="hour"),), floor=0.5)])
-    with pytest.raises(ValueError, match=r"^'dawn' fights 'night'"):
-        RulePolicy([ALWAYS], [night, Limit(name="dawn", when=(between("hour", 5, 7),), floor=0.5)])
-
-
-def test_hysteresis_keeps_a_rule_in_play_that_lies_behind_a_narrower_one() -> None:
-    """Behind `below 0.3` a rule `below 0.2 until 0.4` still has [0.3, 0.4) to itself, once it has begun to hold."""
-    RulePolicy(
-        [
-            Rule(name="narrow", when=(below("soc", 0.3),), u=0.0),
-            Rule(name="wide", when=(below("soc", 0.2, until=0.4),), u=0.5),
-            ALWAYS,
-        ]
-    )
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda: below("soc", 0.3, until=0.2),
-            r"^the condition on soc would end before it begins: it holds in \[-inf, 0\.3\)",
-        ),
-        (lambda: above("soc", 0.3, until=0.4), r"^the condition on soc would end before it begins"),
-        (lambda: below("sco", 0.3), r"^no signal is called 'sco'; there are soc, "),
-        (lambda: IsUnknown(signal="sco"), r"^no signal is called 'sco'; there are soc, "),
-        (lambda: below("soc", 20), r"^enter_high must lie in \[0, 1\] \(soc in share\), got 20; for 20 % write 0\.2$"),
-        (lambda: Ramp("sco", ((0, 0), (1, 1))), r"^no signal is called 'sco'"),
-        (lambda: Ramp("soc", ((0, 0),)), r"^points must be two or more with rising soc"),
-        (lambda: Ramp("soc", ((1, 0), (0, 1))), r"^points must be two or more with rising soc"),
-        (lambda: Ramp("soc", ((20, 0), (80, 1))), r"^points: soc must lie in \[0, 1\] .*; for 20 % write 0\.2$"),
-        (lambda: Ramp("soc", ((0, 0), (1, 2))), r"^points: u must lie in \[0, 1\], got 2$"),
-        (lambda: Rule(name="a", u=1.5), r"^u must lie in \[0, 1\], got 1\.5$"),
-        (lambda: Limit(name="a", floor=NAN), r"^floor must lie in \[0, 1\], got nan$"),
-        (lambda: Limit(name="a", ceiling=2), r"^ceiling must lie in \[0, 1\], got 2$"),
-        (lambda: Limit(name="a", floor=0.6, ceiling=0.4), r"^floor 0\.6 is above ceiling 0\.4$"),
-        (lambda: RulePolicy([ALWAYS], min_dwell_s=-1), r"^min_dwell_s must not be negative, got -1$"),
-    ],
-)
-def test_a_setting_out_of_range_is_refused(make: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from itertools import count
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_images_that_do_not_decode_are_failed_frames_between_good_ones(
     assert [frame.image is not None for frame in frames] == [True, *[False] * 8, True]
     errors = [frame.error or "" for frame in frames]
     assert errors[1].startswith("the image does not decode (image file is truncated (")
-    assert errors[2] == "the file is empty"
+    assert errors[2] == "the image does not decode (the file is empty)"
     assert errors[3] == "the image does not decode (damaged, or no image of its kind)"
     assert errors[4] == "the image does not decode (image file is truncated)"
     assert "No such file" in errors[5]
@@ -210,6 +211,18 @@ def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> Non
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(SourceError, match=r"no image in .* or below it \(looked for \.bmp .*\.webp\)"):
         open_source(str(tmp_path))
+
+
+def test_age_of_an_image_counts_from_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded_s: list[float] = []
+
+    def decode(_data: bytes) -> np.ndarray:
+        decoded_s.append(time.monotonic())
+        return np.zeros((1, 1, 3), np.uint8)
+
+    monkeypatch.setattr("tnn_edge.camera.image_folder.decode_image", decode)
+    (frame,) = ImageFolder(write_image(tmp_path / "1.png"))
+    assert frame.captured_s <= decoded_s[0]
 
 
 def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

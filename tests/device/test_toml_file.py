@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from tnn_edge.errors import ConfigError
-from tnn_edge.toml_file import Fault, Place, TomlFile, lines_of_keys
+from tnn_edge.toml_file import Fault, TomlFile
+from tnn_edge.toml_lines import Place, lines_of_keys
 
 if sys.version_info >= (3, 11):
     import tomllib

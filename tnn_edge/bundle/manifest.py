@@ -23,7 +23,8 @@ from tnn_edge.bundle.fields import (
     Positive,
     Text,
 )
-from tnn_edge.errors import SchemaError, ThrottleRangeError
+from tnn_edge.errors import SchemaError
+from tnn_edge.throttle import check_throttle
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -192,8 +193,7 @@ class Manifest(_Strict):
         Raises:
             ThrottleRangeError: u lies outside [0, 1] or is NaN.
         """
-        if not 0.0 <= u <= 1.0:  # also false for NaN
-            raise ThrottleRangeError(f"throttle u must lie in [0, 1], got {u:g}")
+        check_throttle(u)
         return self.operating_points[bisect_right(self._dial, u) - 1]
 
     def statistics_for(self, gates: Mapping[str, str]) -> int | None:

@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tnn_edge.errors import InputError, MissingExtraError, TnnEdgeError
+from tnn_edge.picture_file import check_can_draw, write_picture
 
 if TYPE_CHECKING:
     from tnn_edge.camera.sweep import Sweep, SweepPoint
 
-__all__ = ["check_can_plot", "plot_curve"]
-
-
-def check_can_plot(path: Path) -> None:
-    """Find out before a long measurement whether its picture could be drawn and written.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        InputError: the folder of `path` is not there, or `path` is no regular file.
-        TnnEdgeError: no file can be made there.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401 -- only whether it is there
-    except ImportError as err:
-        raise MissingExtraError(f"drawing the curve needs matplotlib ({err}): pip install 'tnn-edge[plot]'") from err
-    partial = _partial(path)
-    try:
-        if not path.parent.is_dir():
-            raise InputError(f"folder {path.parent} does not exist; make it first")
-        if path.exists() and not path.is_file():  # a device, say, which the picture would replace
-            raise InputError(f"{path} is a folder, a device or a pipe; name a PNG file")
-        partial.touch()
-        partial.unlink()
-    except OSError as err:
-        raise _unwritable(path, err) from err
+__all__ = ["plot_curve"]
 
 
 def plot_curve(sweep: Sweep, path: Path) -> None:
@@ -46,7 +22,7 @@ def plot_curve(sweep: Sweep, path: Path) -> None:
         InputError: the folder of `path` is not there, or `path` is no regular file.
         TnnEdgeError: it could not be written.
     """
-    check_can_plot(path)
+    check_can_draw(path)
     # Figures and canvas without pyplot: no global state, and no window system on a device.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -76,23 +52,9 @@ def plot_curve(sweep: Sweep, path: Path) -> None:
     where = "{cpu}, device {device}, threads {threads}".format_map(sweep.machine)
     axes.set_title(f"{sweep.bundle}\n{where}", fontsize=10)
 
-    partial = _partial(path)
-    try:
-        with partial.open("wb") as file:
-            figure.savefig(file, format="png")
-        partial.replace(path)
-    except OSError as err:
-        raise _unwritable(path, err) from err
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
-def _unwritable(path: Path, err: OSError) -> TnnEdgeError:
-    return TnnEdgeError(f"{path} cannot be written ({err.strerror or err}); name another PNG file")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_picture(path, buffer.getvalue())
 
 
 def _distinct(sweep: Sweep) -> list[SweepPoint]:

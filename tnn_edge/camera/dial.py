@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tnn_edge.errors import InputError, ThrottleRangeError
+from tnn_edge.errors import InputError
+from tnn_edge.throttle import check_throttle
 
 __all__ = ["RAMP_PERIOD", "Dial"]
 
@@ -34,8 +35,7 @@ class Dial:
 
     def __post_init__(self) -> None:
         for u in (self.start, self.end):
-            if not 0.0 <= u <= 1.0:  # NaN fails this too
-                raise ThrottleRangeError(f"throttle u must lie in [0, 1], got {u:g}")
+            check_throttle(u)
         if self.period < 2:
             raise InputError(f"a ramp's period must be at least 2 frames, got {self.period}")
 

@@ -62,16 +62,19 @@ class FrameSource(ABC):
             wrong, so this number serves progress and ramps, never the accounting.
         description: the source in words, for messages.
         is_live: frames come at a pace of their own, and who does not take one in time has missed it.
-        n_dropped: frames that were captured and not given out.
     """
 
     is_live: bool = False
-    n_dropped: int = 0
     n_frames: int | None
     description: str
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
+
+    @property
+    def n_dropped(self) -> int:
+        """Frames that were captured and not given out."""
+        return 0
 
     def stop(self) -> None:
         """No more frames are wanted; one that was captured and not given out is dropped now."""

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
-import PIL.ImageOps
-
 from tnn_edge.camera.frame import Frame, FrameSource, Image
 from tnn_edge.errors import SourceError
+from tnn_edge.image_file import IMAGE_SUFFIXES, decode_image
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFolder"]
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"})
-_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "WEBP")
-"""What a file may be, whatever its name says. Without a list Pillow also tries EPS, and starts Ghostscript for it."""
+__all__ = ["ImageFolder"]
 
 
 class ImageFolder(FrameSource):
@@ -66,13 +57,21 @@ class ImageFolder(FrameSource):
 
     def read(self, index: int) -> Frame:
         """Read and decode image `index`."""
-        captured_at = self._clock()
+        captured_at, captured_s = self._clock(), time.monotonic()
         try:
             image, error = _decode(_read_regular(self.paths[index])), None
         except (OSError, ValueError) as err:
             image, error = None, str(err)
         name, label = self.name(index), self.label(index)
-        return Frame(index=index, name=name, captured_at=captured_at, image=image, error=error, label=label)
+        return Frame(
+            index=index,
+            name=name,
+            captured_at=captured_at,
+            captured_s=captured_s,
+            image=image,
+            error=error,
+            label=label,
+        )
 
 
 def _read_regular(path: Path) -> bytes:
@@ -82,18 +81,10 @@ def _read_regular(path: Path) -> bytes:
 
 
 def _decode(data: bytes) -> Image:
-    """Pixels [H, W, 3], made by the same steps as in training: Pillow, turned upright, RGB."""
-    if not data:
-        raise ValueError("the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of oddities in images that decode; they would break the live line
-            with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
-                return np.asarray(PIL.ImageOps.exif_transpose(opened).convert("RGB"), np.uint8)
-    except PIL.UnidentifiedImageError as err:
-        raise ValueError("the image does not decode (damaged, or no image of its kind)") from err
-    except Exception as err:  # damaged bytes raise OSError, ValueError, SyntaxError, struct.error and more
-        raise ValueError(f"the image does not decode ({str(err) or type(err).__name__})") from err
+        return decode_image(data)
+    except ValueError as err:
+        raise ValueError(f"the image does not decode ({err})") from err
 
 
 def _is_folder(path: Path) -> bool:

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 
 from tnn_edge.camera.frame import FrameSource
-from tnn_edge.camera.image_folder import IMAGE_SUFFIXES, ImageFolder
+from tnn_edge.camera.image_folder import ImageFolder
 from tnn_edge.camera.local_camera import Camera
 from tnn_edge.camera.network_stream import NetworkStream
 from tnn_edge.camera.synthetic import SyntheticCamera
 from tnn_edge.camera.video import VideoFile
 from tnn_edge.errors import SourceError
+from tnn_edge.image_file import IMAGE_SUFFIXES
 
 __all__ = ["open_source"]
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tnn_edge.cli.options import JsonOption, print_json, print_table, printable
-from tnn_edge.errors import ConfigError, InputError, TnnEdgeError
+from tnn_edge.errors import InputError
 
 if TYPE_CHECKING:
     from tnn_edge.control import Explanation
@@ -25,8 +23,7 @@ def check(file: PolicyArgument) -> None:
     """Check a policy file; each fault is told with file, line, key and a way out."""
     from tnn_edge.control import read_policy
 
-    with _each_fault_on_its_line():
-        policy = read_policy(file)
+    policy = read_policy(file)
     reads = ", ".join(sorted(policy.signals)) or "no signal"
     typer.echo(f"{printable(str(file))}: right")
     typer.echo(f"reads {reads}; where it lacks one it needs, u = {policy.settings.unknown_u:g}")
@@ -53,14 +50,12 @@ def explain(
 
     from tnn_edge.control import explain_policy, read_policy
     from tnn_edge.control.explain_plot import FINE_LUX, FINE_SOC, draw_png
+    from tnn_edge.picture_file import check_can_draw, write_picture
 
-    with _each_fault_on_its_line():
-        policy = read_policy(file)
+    policy = read_policy(file)
     signals = dict(map(_parse_signal, held or ()))
     if png is not None:
-        from tnn_edge.camera.curve_plot import check_can_plot
-
-        check_can_plot(png)
+        check_can_draw(png)
     coarse = explain_policy(policy, soc=np.arange(11) / 10, lux=10.0 ** np.arange(-1, 6), held=signals)
     if as_json:
         print_json(_as_json(coarse))
@@ -71,22 +66,8 @@ def explain(
             explain_policy(policy, soc=FINE_SOC, lux=FINE_LUX, held=signals),
             title=f"{file.name}: throttle u, and what sets it",
         )
-        try:
-            png.write_bytes(picture)
-        except OSError as err:
-            raise TnnEdgeError(f"{png} cannot be written ({err.strerror}); name another PNG file") from err
+        write_picture(png, picture)
         typer.echo(f"drawn: {printable(str(png))}", err=as_json)
-
-
-@contextmanager
-def _each_fault_on_its_line() -> Iterator[None]:
-    """End with exit code 1 where a file does not hold; a file may have many faults, an error has one line."""
-    try:
-        yield
-    except ConfigError as err:
-        for fault in str(err).split("\n"):
-            typer.echo(f"error: {printable(fault)}", err=True)
-        raise typer.Exit(1) from err
 
 
 def _parse_signal(text: str) -> tuple[str, float]:

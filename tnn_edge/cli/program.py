@@ -6,18 +6,18 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 import typer
 
 from tnn_edge.cli.options import printable
-from tnn_edge.errors import TnnEdgeError
+from tnn_edge.errors import ConfigError, TnnEdgeError
 
 __all__ = ["program", "run_app"]
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a typer app; a `TnnEdgeError` becomes one line on stderr and exit code 1.
+    """Run a typer app; a `TnnEdgeError` becomes one line on stderr and exit code 1; a `ConfigError` one for each fault.
 
     So does a stdout that is closed or full. The app sees it as `TnnEdgeError`; a reader that has left is a
     `BrokenPipeError` as ever.
@@ -28,9 +28,16 @@ def run_app(app: typer.Typer) -> None:
             raise TnnEdgeError("stdout or stderr is closed; send to /dev/null what you do not want")
         with redirect_stdout(cast(TextIO, _Stdout(sys.stdout))):
             app()
+    except ConfigError as err:
+        _end_with(str(err).split("\n"))
     except TnnEdgeError as err:
-        typer.echo(f"error: {printable(str(err))}", err=True)
-        sys.exit(1)
+        _end_with([str(err)])
+
+
+def _end_with(faults: list[str]) -> NoReturn:
+    for fault in faults:
+        typer.echo(f"error: {printable(fault)}", err=True)
+    sys.exit(1)
 
 
 def program(main: Callable[..., None]) -> None:

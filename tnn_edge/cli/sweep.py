@@ -43,12 +43,13 @@ def sweep(
 
     import tnn_edge
     from tnn_edge.camera import ImageFolder, sweep_throttle
-    from tnn_edge.camera.curve_plot import check_can_plot, plot_curve
+    from tnn_edge.camera.curve_plot import plot_curve
     from tnn_edge.camera.status_line import StatusLine
     from tnn_edge.camera.sweep import DEFAULT_THROTTLES
+    from tnn_edge.picture_file import check_can_draw
 
     if png is not None:
-        check_can_plot(png)
+        check_can_draw(png)
     settings = tnn_edge.SessionSettings(threads=threads)
     with (
         ImageFolder(images) as folder,

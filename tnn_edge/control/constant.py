@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tnn_edge.control.observation import Observation
-from tnn_edge.control.policy import Decision, check_throttle
+from tnn_edge.control.policy import Decision
+from tnn_edge.throttle import check_throttle
 
 __all__ = ["ConstantPolicy"]
 
@@ -23,7 +24,7 @@ class ConstantPolicy:
     u: float
 
     def __post_init__(self) -> None:
-        check_throttle("u", self.u)
+        check_throttle(self.u, "u")
 
     @property
     def reasons(self) -> tuple[str, ...]:

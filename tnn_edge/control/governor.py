@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tnn_edge.control.observation import Observation, check_value
-from tnn_edge.control.policy import Decision, Policy, check_throttle
+from tnn_edge.control.policy import Decision, Policy
+from tnn_edge.throttle import check_throttle
 
 __all__ = ["Governed", "GovernorSettings", "GovernorState", "ThermalCap"]
 
@@ -40,7 +41,7 @@ class ThermalCap:
             check_value(name, "temperature_c", getattr(self, name))
         if not self.until_c <= self.above_c:
             raise ValueError(f"until_c must not be above above_c {self.above_c:g}, got {self.until_c:g}")
-        check_throttle("u", self.u)
+        check_throttle(self.u, "u")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class GovernorSettings:
 
     def __post_init__(self) -> None:
         for name in ("unknown_u", "floor", "ceiling"):
-            check_throttle(name, getattr(self, name))
+            check_throttle(getattr(self, name), name)
         if self.floor > self.ceiling:
             raise ValueError(f"floor {self.floor:g} is above ceiling {self.ceiling:g}")
         if not self.floor <= self.unknown_u <= self.ceiling:

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tnn_edge.control.observation import SIGNALS, Observation
-from tnn_edge.errors import ThrottleRangeError
 
-__all__ = ["UNKNOWN_REASONS", "Decision", "Policy", "check_throttle"]
+__all__ = ["UNKNOWN_REASONS", "Decision", "Policy"]
 
 S = TypeVar("S")
 
@@ -56,9 +55,3 @@ class Policy(Protocol[S]):
     def decide(self, observation: Observation, state: S, /) -> tuple[Decision, S]:
         """Decide for n devices."""
         ...
-
-
-def check_throttle(name: str, u: float) -> None:
-    """Raise a ThrottleRangeError that names the setting, unless u lies in [0, 1]."""
-    if not 0.0 <= u <= 1.0:
-        raise ThrottleRangeError(f"{name} must lie in [0, 1], got {u:g}")

@@ -16,7 +16,8 @@ from tnn_edge.control.pacing import PacingPolicy
 from tnn_edge.control.rule_policy import RulePolicy
 from tnn_edge.control.rules import Limit, Ramp, Rule, find_faults
 from tnn_edge.control.soc_ramp import SocRampPolicy
-from tnn_edge.toml_file import Fault, Place, TomlFile
+from tnn_edge.toml_file import Fault, TomlFile
+from tnn_edge.toml_lines import Place
 
 __all__ = ["read_policy"]
 

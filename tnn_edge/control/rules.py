@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tnn_edge.control.conditions import Condition
 from tnn_edge.control.observation import SIGNALS, check_value
-from tnn_edge.control.policy import check_throttle
+from tnn_edge.throttle import check_throttle
 
 __all__ = ["Limit", "Ramp", "Rule", "find_faults"]
 
@@ -41,7 +41,7 @@ class Ramp:
             raise ValueError(f"points must be two or more with rising {self.signal}, got {list(self.points)}")
         for x, u in self.points:
             check_value(f"points: {self.signal}", self.signal, x)
-            check_throttle("points: u", u)
+            check_throttle(u, "points: u")
 
     def at(self, x: Floats) -> Floats:
         """U at each value, NaN where the value is."""
@@ -66,7 +66,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not isinstance(self.u, Ramp):
-            check_throttle("u", self.u)
+            check_throttle(self.u, "u")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +89,8 @@ class Limit:
     binds_if_unknown: bool | None = None
 
     def __post_init__(self) -> None:
-        check_throttle("floor", self.floor)
-        check_throttle("ceiling", self.ceiling)
+        check_throttle(self.floor, "floor")
+        check_throttle(self.ceiling, "ceiling")
         if self.floor > self.ceiling:
             raise ValueError(f"floor {self.floor:g} is above ceiling {self.ceiling:g}")
 

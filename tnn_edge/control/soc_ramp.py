@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tnn_edge.control.observation import Observation, check_value
-from tnn_edge.control.policy import Decision, check_throttle
+from tnn_edge.control.policy import Decision
+from tnn_edge.throttle import check_throttle
 
 __all__ = ["SocRampPolicy"]
 
@@ -31,8 +32,8 @@ class SocRampPolicy:
     def __post_init__(self) -> None:
         check_value("empty_soc", "soc", self.empty_soc)
         check_value("full_soc", "soc", self.full_soc)
-        check_throttle("empty_u", self.empty_u)
-        check_throttle("full_u", self.full_u)
+        check_throttle(self.empty_u, "empty_u")
+        check_throttle(self.full_u, "full_u")
         if not self.empty_soc < self.full_soc:
             raise ValueError(f"full_soc must be above empty_soc {self.empty_soc:g}, got {self.full_soc:g}")
         if not self.empty_u <= self.full_u:

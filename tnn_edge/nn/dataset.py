@@ -6,7 +6,6 @@ or from zips of such a tree lying in the folder.
 
 from __future__ import annotations
 
-import io
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,18 +16,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from tnn_edge.errors import DatasetError
+from tnn_edge.image_file import IMAGE_SUFFIXES, decode_image
 
 __all__ = ["ImageSet", "Split", "load_images", "normalised"]
 
 Pixels = npt.NDArray[np.uint8]
 Split = Literal["train", "test"]
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
-_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "WEBP")
-"""What a file may be, whatever its name says. Without a list Pillow also tries EPS, and starts Ghostscript for it."""
 _LAYOUT = (
     "expected a torchvision CIFAR-10 root (cifar-10-batches-py/), a tree {split}/<class>/*.jpg, or a zip of such a tree"
 )
@@ -130,7 +127,7 @@ def _from_torchvision(root: Path, split: Split, image_size: int) -> ImageSet:
 
 
 def _is_image(name: PurePosixPath, split: Split) -> bool:
-    return len(name.parts) == 3 and name.parts[0] == split and name.suffix.lower() in _SUFFIXES
+    return len(name.parts) == 3 and name.parts[0] == split and name.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _tree_files(root: Path, split: Split) -> list[tuple[str, Path]]:
@@ -163,9 +160,8 @@ def _read(name: str, place: Path, archives: dict[Path, zipfile.ZipFile]) -> byte
 
 def _decode(data: bytes, where: str, image_size: int) -> Pixels:
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except Exception as err:  # damaged bytes raise OSError, ValueError, SyntaxError, struct.error and more
+        image = Image.fromarray(decode_image(data))
+    except ValueError as err:
         raise DatasetError(f"{where} does not decode as an image ({err}); remove or replace it") from err
     return _resized(image, image_size).transpose(2, 0, 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tnn_edge.nn.gating import check_throttle
+from tnn_edge.throttle import check_throttle
 
 __all__ = ["depth_order", "paper_dn"]
 

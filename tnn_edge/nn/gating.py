@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tnn_edge.errors import ThrottleRangeError
+from tnn_edge.throttle import check_throttle
 
 __all__ = [
     "GateOrder",
@@ -24,7 +24,6 @@ __all__ = [
     "GateVector",
     "active_components",
     "as_masks",
-    "check_throttle",
     "lowest_throttle",
     "nearest_point",
     "offered_over_on",
@@ -34,16 +33,6 @@ __all__ = [
 GateOrder = Literal["nested", "independent"]
 GateVector = Mapping[str, tuple[int, ...]]
 """Gated module -> one 0 or 1 per component."""
-
-
-def check_throttle(u: float) -> None:
-    """Refuse what is no setting of the dial.
-
-    Raises:
-        ThrottleRangeError: u lies outside [0, 1] or is NaN.
-    """
-    if not 0.0 <= u <= 1.0:  # also false for NaN
-        raise ThrottleRangeError(f"throttle u must lie in [0, 1], got {u:g}")
 
 
 def active_components(u: float, n: int, *, at_least: int = 0) -> int:
