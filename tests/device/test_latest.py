@@ -121,14 +121,22 @@ def test_source_that_stalls_is_given_up_with_the_time_it_was_waited_for() -> Non
 def test_time_in_the_consumer_is_no_stall() -> None:
     source = Steps()
     clock = {"s": 0.0}
-    with LatestFrames(source, stall_s=10.0, clock=lambda: clock["s"]) as latest:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 1:  # the second frame comes only after a look at the clock
+            threading.Thread(target=source.deliver, args=(1,)).start()
+
+    threading.Thread(target=source.deliver, args=(1,)).start()
+    with LatestFrames(source, stall_s=10.0, on_wait=wait, clock=lambda: clock["s"]) as latest:
         frames = iter(latest)
-        threading.Thread(target=source.deliver, args=(1,)).start()
         next(frames)
+        waits.clear()
         clock["s"] = 1000.0  # a very slow network
-        threading.Thread(target=source.deliver, args=(1,)).start()
         assert next(frames).index == 1
         source.finish()
+    assert set(waits) == {0.0}
 
 
 def test_waiting_ends_when_it_should_stop() -> None:

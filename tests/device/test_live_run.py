@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
+from tests.device.conftest import Command
 from tnn_edge.camera import Accounting, Dial, Frame, FrameSource, LatestFrames, Record, run_frames
 from tnn_edge.errors import SourceError
 from tnn_edge.runtime import Engine
@@ -89,6 +94,31 @@ def test_source_that_stalls_leaves_an_exact_account(engine: Engine) -> None:
     latest.close()
     assert accounting.captured == 10
     assert accounting.is_exact
+
+
+def test_the_command_takes_the_newest_frame_of_a_live_source_alone(
+    tiny_bundle: Path, tmp_path: Path, tnn_edge_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[LatestFrames] = []
+
+    class Watched(LatestFrames):
+        def __init__(self, source: FrameSource, **options: Any) -> None:
+            super().__init__(source, **options)
+            made.append(self)
+
+    monkeypatch.setattr("tnn_edge.camera.LatestFrames", Watched)
+    source = "test:?fps=500&frames=40&size=32x32"
+    code, out, _ = tnn_edge_command("run", source, "--bundle", str(tiny_bundle), "--device", "cpu", "--json")
+    summary = json.loads(out.splitlines()[-1])["summary"]
+    assert code == 0
+    (latest,) = made
+    assert summary["captured"] == latest.counts.put == 40
+    assert summary["dropped"] == latest.counts.dropped
+
+    image = tmp_path / "1.png"
+    PIL.Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(image)
+    tnn_edge_command("run", str(image), "--bundle", str(tiny_bundle), "--device", "cpu")
+    assert len(made) == 1  # a file waits until it is read
 
 
 def test_no_result_is_given_twice_nor_for_a_frame_that_was_not_captured(engine: Engine) -> None:

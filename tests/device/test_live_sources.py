@@ -42,6 +42,15 @@ def test_test_source_keeps_its_pace() -> None:
     assert captured == pytest.approx([100.0 + i / 20 for i in range(41)])
 
 
+def test_test_source_keeps_its_pace_while_frames_are_worked_on() -> None:
+    clock = Clock()
+    captured = []
+    for frame in SyntheticCamera(fps=20.0, width=32, height=16, n_frames=20, monotonic=clock, sleep=clock.sleep):
+        captured.append(frame.captured_s)
+        clock.now_s += 0.03  # of the 0.05 s to the next frame
+    assert captured == pytest.approx([100.0 + i / 20 for i in range(20)])
+
+
 def test_test_source_does_not_wait_for_frames_that_are_late() -> None:
     clock = Clock()
     camera = SyntheticCamera(fps=20.0, width=32, height=16, n_frames=20, monotonic=clock, sleep=clock.sleep)
