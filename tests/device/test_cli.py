@@ -214,6 +214,12 @@ def test_a_table_prints_no_markup_and_no_control_character(capsys: pytest.Captur
     assert not {"\x1b", "\x9b"} & set(out)
 
 
+def test_a_title_stays_one_line_however_long(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "a folder/" * 60
+    print_table(["u"], [["0.5"]], title=title)
+    assert capsys.readouterr().out.splitlines()[0] == title
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
