@@ -15,9 +15,10 @@ import typer
 
 from tests.device.conftest import Command
 from tnn_edge.bundle import open_bundle
-from tnn_edge.cli.options import print_table, printable
+from tnn_edge.cli.options import print_table
 from tnn_edge.cli.program import program
 from tnn_edge.errors import TnnEdgeError
+from tnn_edge.printable import printable
 
 COMMANDS = [["bundle", "inspect"], ["install"], ["verify"], ["bench"]]
 REPOSITORY = Path(__file__).resolve().parents[2]

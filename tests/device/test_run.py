@@ -21,7 +21,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from tnn_edge.camera import Accounting, Dial, Frame, FrameSource, ImageFolder, Record, preprocess, run_frames
-from tnn_edge.camera.status_line import StatusLine
+from tnn_edge.camera.live_display import LiveDisplay, one_line
 from tnn_edge.cli.main import app
 from tnn_edge.cli.run import _live_text
 from tnn_edge.errors import InputError, SourceError, ThrottleRangeError
@@ -261,9 +261,10 @@ def test_every_name_of_an_image_is_a_line_of_valid_json(tiny_bundle: Path, tmp_p
 
 def test_the_live_line_shows_no_control_character() -> None:
     failed: Record = {"frame": 0, "name": "a\x1b[2J.jpg", "error": "the file is\nempty"}
-    assert _live_text(failed, 3) == r"frame 1/3  a\x1b[2J.jpg: the file is\nempty"
+    assert _live_text(failed, Accounting(), 3).plain == r"frame 1/3  a\x1b[2J.jpg: the file is\nempty"
     fine: Record = {"frame": 0, "u": 1.0, "point_u": 1.0, "blocks_run": 4, "macs": 1, "ms": 1.0, "confidence": 1.0}
-    assert _live_text(fine | {"top1": "cat\x1b[2J"}, None).endswith(r"cat\x1b[2J 1.00")
+    fine["top1"] = "cat\x1b[2J"
+    assert r"  cat\x1b[2J 1.00  " in _live_text(fine, Accounting(), None).plain
 
 
 @pytest.mark.parametrize("option", ["--append", "--overwrite"])
@@ -276,11 +277,11 @@ def test_the_live_line_is_redrawn_ten_times_a_second_at_most() -> None:
     screen = io.StringIO()
     now = 0.0
     console = Console(file=screen, force_terminal=True, width=80)
-    with StatusLine(enabled=True, console=console, clock=lambda: now) as status:
+    with LiveDisplay(enabled=True, console=console, clock=lambda: now) as display:
         for i in range(10):
             now = i * 0.04
-            status.show(f"frame-{i}")
-        status.print_above('{"frame": [1]}')
+            display.show(lambda: one_line(f"frame-{i}"))  # noqa: B023 -- it is called at once or never
+        display.print_above('{"frame": [1]}')
     shown = screen.getvalue()
     drawn = [i for i in range(10) if f"frame-{i}" in shown]
     assert len(drawn) == 1 + math.floor(9 * 0.04 / 0.12)
@@ -289,6 +290,6 @@ def test_the_live_line_is_redrawn_ten_times_a_second_at_most() -> None:
 
 def test_the_live_line_is_silent_when_it_is_off() -> None:
     screen = io.StringIO()
-    with StatusLine(enabled=False, console=Console(file=screen, force_terminal=True)) as status:
-        status.show("frame 1")
+    with LiveDisplay(enabled=False, console=Console(file=screen, force_terminal=True)) as display:
+        display.show(lambda: pytest.fail("nothing is drawn, so nothing need be rendered"))
     assert screen.getvalue() == ""

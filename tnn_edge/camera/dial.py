@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tnn_edge.camera.choice import Choice
+from tnn_edge.camera.frame import Frame
 from tnn_edge.errors import InputError
 from tnn_edge.throttle import check_throttle
 
@@ -55,6 +57,13 @@ class Dial:
         if len(numbers) not in (1, 2):
             raise InputError(f"throttle must be a number like 0.4 or a ramp like 0:1, got {text!r}")
         return cls(numbers[0], numbers[-1], period)
+
+    def choose(self, frame: Frame, n_frames: int | None) -> Choice:
+        """The throttle of a frame."""
+        return Choice(u=self.at(frame.index, n_frames))
+
+    def learn(self, confidence: float, at_s: float) -> None:
+        """A dial that is set by hand learns nothing."""
 
     def at(self, index: int, n_frames: int | None) -> float:
         """The throttle of frame `index`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tnn_edge.camera.accounting import Accounting
-from tnn_edge.camera.dial import Dial
+from tnn_edge.camera.choice import Choice, Chooser
 from tnn_edge.camera.frame import Frame, FrameSource
 from tnn_edge.camera.preprocessing import Preprocessor
 
@@ -25,13 +25,17 @@ __all__ = ["Record", "Top", "n_frames_ahead", "run_frames", "top_class"]
 class Record(TypedDict, total=False):
     """What one frame leaves behind: one line of JSON.
 
-    A failed frame has `frame`, `name`, `time`, `u` and `error`; any other frame has all but `error`.
+    A failed frame has `error` and what is known without an answer; any other frame has all but `error`. Of `decision`,
+    `reason` and `observed` there is nothing where no policy decides.
 
     Attributes:
         frame: index within the source, from 0.
         name: where the frame came from.
         time: when it was captured: ISO 8601, UTC, microseconds.
         u: throttle that was asked for.
+        decision: number of the policy's decision that set it, from 0.
+        reason: reason code of that decision.
+        observed: the signals that it was made on, None for the unknown.
         point_u: lowest throttle that selects the operating point that ran.
         blocks_run: how many blocks ran. Their names hang on the operating point alone (`tnn-edge verify` lists them),
             so a list would repeat itself on every line.
@@ -47,6 +51,9 @@ class Record(TypedDict, total=False):
     name: str
     time: str
     u: float
+    decision: int
+    reason: str | None
+    observed: Mapping[str, float | None]
     point_u: float
     blocks_run: int
     macs: int
@@ -67,7 +74,7 @@ class Top(TypedDict):
 def run_frames(
     source: FrameSource,
     engine: Engine,
-    dial: Dial,
+    chooser: Chooser,
     *,
     emit: Callable[[Record], None],
     accounting: Accounting,
@@ -79,7 +86,7 @@ def run_frames(
     Args:
         source: open frames.
         engine: loaded engine.
-        dial: throttle per frame.
+        chooser: chooses the throttle of each frame and hears how sure the network was.
         emit: called once for each captured frame, in order.
         accounting: filled as the run goes, so that it is right even when this function raises.
         limit: end after so many frames.
@@ -99,7 +106,10 @@ def run_frames(
                 break
             _count_dropped(source, accounting)
             accounting.captured += 1
-            _account(frame, engine, preprocessor, dial.at(frame.index, n_frames), emit, accounting)
+            choice = chooser.choose(frame, n_frames)
+            confidence = _account(frame, engine, preprocessor, choice, emit, accounting)
+            if confidence is not None:
+                chooser.learn(confidence, frame.captured_s)
     finally:
         source.stop()
         _count_dropped(source, accounting)
@@ -116,23 +126,23 @@ def _account(
     frame: Frame,
     engine: Engine,
     preprocessor: Preprocessor,
-    u: float,
+    choice: Choice,
     emit: Callable[[Record], None],
     accounting: Accounting,
-) -> None:
-    """Give one captured frame its record and its place in the accounting, on every way out."""
+) -> float | None:
+    """Give one captured frame its record and its place in the accounting, on every way out; its confidence."""
     processed = False
     try:
-        record = _head(frame, u)
+        record = _head(frame, choice)
         if frame.image is None:
             record["error"] = frame.error or "no image"
             emit(record)
-            return
-        result = engine.run(preprocessor(frame.image), u=u)
+            return None
+        result = engine.run(preprocessor(frame.image), u=choice.u)
         if not np.isfinite(result.logits).all():
-            record["error"] = f"the network's output is not finite at u = {u:g}"
+            record["error"] = f"the network's output is not finite at u = {choice.u:g}"
             emit(record)
-            return
+            return None
         _add_result(record, result, engine.manifest.labels)
         age_ms = 1000.0 * (time.monotonic() - frame.captured_s)
         record["age_ms"] = round(age_ms, 3)
@@ -141,19 +151,25 @@ def _account(
         accounting.ages.add(age_ms)
         accounting.inference_ms += result.latency_ms
         accounting.macs += result.macs
+        return record["confidence"]
     finally:
         accounting.processed += processed
         accounting.failed += not processed
 
 
-def _head(frame: Frame, u: float) -> Record:
+def _head(frame: Frame, choice: Choice) -> Record:
     captured_at = datetime.fromtimestamp(frame.captured_at, timezone.utc)
-    return {
+    record: Record = {
         "frame": frame.index,
         "name": frame.name,
         "time": captured_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "u": round(u, 6),
+        "u": round(choice.u, 6),
     }
+    if choice.decision is not None:
+        record["decision"] = choice.decision
+        record["reason"] = choice.reason
+        record["observed"] = choice.observed
+    return record
 
 
 def _add_result(record: Record, result: Result, labels: Sequence[str]) -> None:

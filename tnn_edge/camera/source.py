@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tnn_edge.camera.frame import FrameSource
@@ -15,7 +17,7 @@ from tnn_edge.camera.video import VideoFile
 from tnn_edge.errors import SourceError
 from tnn_edge.image_file import IMAGE_SUFFIXES
 
-__all__ = ["open_source"]
+__all__ = ["open_source", "source_opener"]
 
 _CAMERA = re.compile(r"(?:/dev/video)?(\d{1,4})", re.ASCII)
 _STREAM = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -39,18 +41,35 @@ def open_source(spec: str) -> FrameSource:
         SourceError: what is named is not there or cannot be read.
         MissingExtraError: a video, a camera or a stream is named and OpenCV is not installed.
     """
+    return source_opener(spec)()
+
+
+def source_opener(spec: str, *, folder: Path = Path()) -> Callable[[], FrameSource]:
+    """What opens the source that `spec` names, see `open_source`; nothing is opened yet.
+
+    Args:
+        spec: the source.
+        folder: where a relative path begins.
+
+    Raises:
+        SourceError: no source can be written so.
+    """
     if camera := _CAMERA.fullmatch(spec):
-        return Camera(int(camera[1]))
+        return partial(Camera, int(camera[1]))
     if spec.startswith("/dev/"):
-        return Camera(Path(spec))
+        return partial(Camera, Path(spec))
     if spec == "test:" or spec.startswith("test:?"):
-        return SyntheticCamera.parse(spec)
+        synthetic = SyntheticCamera.parse(spec)
+        return lambda: synthetic
     if stream := _STREAM.match(spec):
         if stream[1].lower() not in _STREAM_SCHEMES:
             known = ", ".join(f"{scheme}://" for scheme in _STREAM_SCHEMES)
             raise SourceError(f"{stream[0]} streams cannot be read; a stream begins with one of {known}")
-        return NetworkStream(spec)
-    path = Path(spec)
+        return partial(NetworkStream, spec)
+    return partial(_open_files, folder / Path(spec).expanduser())
+
+
+def _open_files(path: Path) -> FrameSource:
     # Unlike Path.is_file it raises nothing where one may not look; ImageFolder then says so.
     if os.path.isfile(path) and path.suffix.lower() not in IMAGE_SUFFIXES:  # noqa: PTH113
         return VideoFile(path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from tnn_edge.cli.options import BundleArgument, JsonOption, print_json, print_table, printable
+from tnn_edge.cli.options import BundleArgument, JsonOption, print_json, print_table
+from tnn_edge.printable import printable
 
 __all__ = ["inspect"]
 

@@ -10,7 +10,9 @@ try:
 
     from tnn_edge.cli.bench import bench
     from tnn_edge.cli.bundle import inspect
+    from tnn_edge.cli.config import check_config
     from tnn_edge.cli.install import install
+    from tnn_edge.cli.page import page
     from tnn_edge.cli.policy import check, explain
     from tnn_edge.cli.program import run_app
     from tnn_edge.cli.run import run
@@ -34,7 +36,10 @@ policy = typer.Typer(help="Check and explain a policy file, which says how to tu
 policy.command()(check)
 policy.command()(explain)
 app.add_typer(policy, name="policy")
-for command in (install, verify, bench, run, sweep):
+config = typer.Typer(help="Check a camera's configuration, which `run` takes.", no_args_is_help=True)
+config.command("check")(check_config)
+app.add_typer(config, name="config")
+for command in (install, verify, bench, run, page, sweep):
     app.command()(command)
 
 

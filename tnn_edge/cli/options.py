@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from enum import Enum
 from pathlib import Path
@@ -14,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tnn_edge.printable import printable
+
 __all__ = [
-    "UNPRINTABLE",
     "BundleArgument",
     "DeviceChoice",
     "DeviceOption",
@@ -23,14 +23,7 @@ __all__ = [
     "ThreadsOption",
     "print_json",
     "print_table",
-    "printable",
 ]
-
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What steers a terminal, ends a line, turns the direction of writing, or is no Unicode.
-
-File names and bundles hold whatever their makers wrote into them.
-"""
 
 _PIPED_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, which has no width of its own."""
@@ -48,16 +41,6 @@ BundleArgument = Annotated[Path, typer.Argument(help="Folder of the bundle.", sh
 DeviceOption = Annotated[DeviceChoice, typer.Option(help="cpu and cuda are strict; auto takes CUDA where there is.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads that compute one inference.")]
-
-
-def printable(text: str) -> str:
-    r"""`text` with every unprintable character shown as an escape: `\x1b`, and `\xff` for a byte that is no UTF-8."""
-    return UNPRINTABLE.sub(lambda found: _escape(ord(found[0])), text)
-
-
-def _escape(code: int) -> str:
-    # Python keeps such a byte of a file's name as a surrogate (PEP 383).
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(chr(code))[1:-1]
 
 
 def print_json(value: Any) -> None:

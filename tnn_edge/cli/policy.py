@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tnn_edge.cli.options import JsonOption, print_json, print_table, printable
+from tnn_edge.cli.options import JsonOption, print_json, print_table
 from tnn_edge.errors import InputError
+from tnn_edge.printable import printable
 
 if TYPE_CHECKING:
     from tnn_edge.control import Explanation

@@ -10,8 +10,8 @@ from typing import Any, NoReturn, TextIO, cast
 
 import typer
 
-from tnn_edge.cli.options import printable
 from tnn_edge.errors import ConfigError, TnnEdgeError
+from tnn_edge.printable import printable
 
 __all__ = ["program", "run_app"]
 

@@ -1,4 +1,4 @@
-"""`tnn-edge run`: throttled inference on a source of images."""
+"""`tnn-edge run`: throttled inference on a source of images, the dial set by hand or by a policy."""
 
 from __future__ import annotations
 
@@ -7,31 +7,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tnn_edge.cli.options import UNPRINTABLE, DeviceChoice, DeviceOption, ThreadsOption, printable
+from tnn_edge.cli.job import Job
+from tnn_edge.cli.options import DeviceChoice, DeviceOption, ThreadsOption
+from tnn_edge.errors import InputError, TnnEdgeError
 
 if TYPE_CHECKING:
-    import re
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from tnn_edge.camera import Record
-    from tnn_edge.camera.line_file import LineFile
-    from tnn_edge.camera.status_line import StatusLine
+    from rich.text import Text
+
+    import tnn_edge
+    from tnn_edge.camera import Accounting, Record
+    from tnn_edge.camera.config import CameraConfig
+    from tnn_edge.camera.database import ResultDatabase
+    from tnn_edge.camera.pilot import Pilot
 
 __all__ = ["run"]
 
-_READER_LEFT = 128 + 13
-"""Exit code that a shell gives to a program ended by SIGPIPE."""
+_CONFIG_SUFFIX = ".toml"
+_OF_A_SOURCE = ("bundle", "u", "out", "period", "append", "overwrite", "threads", "device")
+_OF_A_CONFIG = ("source",)
 
 
 def run(
-    source: Annotated[
+    context: typer.Context,
+    what: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE",
-            help="Image folder, image, video file, camera (0, /dev/...), stream (rtsp://...), or test:",
+            metavar="SOURCE|CONFIG.toml",
+            help="Image folder, image, video file, camera (0, /dev/...), stream (rtsp://...), or test:; "
+            "or a configuration, which names a policy",
+            show_default=False,
         ),
     ],
-    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Bundle folder.")],
+    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Bundle folder.")] = None,
     u: Annotated[
         str,
         typer.Option(
@@ -46,102 +55,131 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE when it exists.")] = False,
     threads: ThreadsOption = 1,
     device: DeviceOption = DeviceChoice.auto,
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="With CONFIG.toml: another source than it names.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help='End the lines with the accounting: {"summary": {...}}.')
     ] = False,
 ) -> None:
     """Run a network on images, a video or a camera: one JSON line per frame, and an exact accounting.
 
+    With SOURCE the options say what runs; with CONFIG.toml the file does (`tnn-edge config check` explains it), and its
+    policy turns the dial.
+
     Images and videos are read frame by frame; of a camera or stream, always the newest frame is taken and those that
     came meanwhile are dropped. Each line has frame, name, time (UTC), u, point_u (operating point), blocks_run, macs,
-    ms, age_ms (since capture), top1 and confidence, or an error. The accounting goes to stderr: captured = processed +
-    dropped + failed. Ctrl-C finishes the frame in hand and exits with 130, SIGTERM with 143; the exit code is 1 when
-    every frame failed.
+    ms, age_ms (since capture), top1 and confidence, or an error; under a policy also decision, reason and observed. The
+    accounting goes to stderr: captured = processed + dropped + failed. Ctrl-C finishes the frame in hand and exits with
+    130, SIGTERM with 143; the exit code is 1 when every frame failed.
     """
-    import sys
-    from contextlib import ExitStack
-
-    import tnn_edge
-    from tnn_edge.camera import Accounting, Dial, LatestFrames, open_source, run_frames
+    if what.endswith(_CONFIG_SUFFIX):
+        _refuse(context, _OF_A_SOURCE, f"is for a source; {what} says it instead")
+        _job_of_config(Path(what), source, limit=limit, as_json=as_json).execute()
+        return
+    _refuse(context, _OF_A_CONFIG, "is for a configuration; name one, or the source alone")
+    if bundle is None:
+        raise InputError("no bundle: name the network with --bundle FOLDER, or a configuration in place of the source")
+    from tnn_edge.camera import Dial, open_source
     from tnn_edge.camera.line_file import LineFile
-    from tnn_edge.camera.pipeline import n_frames_ahead
-    from tnn_edge.camera.status_line import StatusLine
-    from tnn_edge.camera.stopping import StopRequest
-    from tnn_edge.errors import InputError, SourceError
 
-    # What fails cheaply comes first; the file is made last, when there is something to write to it.
+    # What fails cheaply comes first.
     dial = Dial.parse(u, period=period)
     if out == "-" and (append or overwrite):
         raise InputError("--append and --overwrite are for a file; name one with --out FILE")
-    file = None if out == "-" else LineFile(Path(out), append=append, overwrite=overwrite)
-    settings = tnn_edge.SessionSettings(threads=threads)
-    accounting = Accounting()
-    status = StatusLine(enabled=sys.stdout.isatty() and sys.stderr.isatty())
-    stop = StopRequest()
-    with ExitStack() as stack:
-        frames = open_source(source)
-        if frames.is_live:
-            frames = LatestFrames(
-                frames, should_stop=stop.is_set, on_wait=lambda s: status.show(f"no frame for {s:.1f} s")
-            )
-        stack.enter_context(frames)
-        engine = stack.enter_context(tnn_edge.load(bundle, device.value, settings=settings))
-        write = _writer(stack.enter_context(file) if file else None, status)
-        stack.enter_context(stop)
-        n_frames = n_frames_ahead(frames, limit)
-
-        def emit(record: Record) -> None:
-            write(_to_json(record))
-            status.show(_live_text(record, n_frames))
-
-        try:
-            try:
-                with status:
-                    run_frames(
-                        frames, engine, dial, emit=emit, accounting=accounting, limit=limit, should_stop=stop.is_set
-                    )
-            finally:  # also when a camera fails in the middle
-                if as_json:
-                    write(_to_json({"summary": accounting.as_json()}))
-        except BrokenPipeError as err:  # whoever read our lines has left (`| head`)
-            raise typer.Exit(_READER_LEFT) from err
-        finally:
-            typer.echo(str(accounting), err=True)
-    if stop.is_set():
-        raise typer.Exit(stop.exit_code)
-    if accounting.failed and not accounting.processed:
-        raise SourceError(f"no result: all {accounting.failed} frames of {frames.description} failed")
+    Job(
+        open_source=lambda: open_source(what),
+        bundle=bundle,
+        device=device.value,
+        threads=threads,
+        chooser=lambda _note: dial,
+        view=_live_text,
+        lines=None if out == "-" else LineFile(Path(out), append=append, overwrite=overwrite),
+        to_stdout=out == "-",
+        limit=limit,
+        as_json=as_json,
+    ).execute()
 
 
-def _writer(file: LineFile | None, status: StatusLine) -> Callable[[str], None]:
-    """Where lines go. On a terminal they scroll above the live line."""
-    if file is not None:
-        return file.write
-    if status.enabled:
-        return status.print_above
-    return typer.echo  # it flushes, so that a pipe's reader sees each frame at once
+def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Refuse options that would be passed over in silence."""
+    for name in names:
+        origin = context.get_parameter_source(name)
+        if origin is not None and origin.name == "COMMANDLINE":  # by name: typer has its own copy of click, or not
+            raise InputError(f"--{name} {why}")
 
 
-def _to_json(fields: Mapping[str, object]) -> str:
-    import json
+def _job_of_config(path: Path, source: str | None, *, limit: int | None, as_json: bool) -> Job:
+    from tnn_edge.camera.config import read_config
+    from tnn_edge.camera.dashboard import dashboard
+    from tnn_edge.camera.line_file import LineFile
+    from tnn_edge.html_page import check_can_write_page
 
-    line = json.dumps(fields, ensure_ascii=False, allow_nan=False)
-    return UNPRINTABLE.sub(_json_escape, line)
-
-
-def _json_escape(found: re.Match[str]) -> str:
-    """The same character in JSON's notation; a byte that is no UTF-8, which JSON has no notation for, as text."""
-    import json
-
-    char = found[0]
-    return json.dumps(printable(char) if "\ud800" <= char <= "\udfff" else char)[1:-1]
-
-
-def _live_text(record: Record, n_frames: int | None) -> str:
-    frame = f"frame {record['frame'] + 1}" + (f"/{n_frames}" if n_frames else "")
-    if "error" in record:
-        return printable(f"{frame}  {record['name']}: {record['error']}")
-    return printable(
-        f"{frame}  u {record['u']:.3f} (point {record['point_u']:.3f})  {record['blocks_run']} blocks  "
-        f"{record['macs'] / 1e6:.1f} MMACs  {record['ms']:.2f} ms  {record['top1']} {record['confidence']:.2f}"
+    config = read_config(path, source=source)
+    output = config.output
+    for to in (output.lines, output.database, output.page):
+        if to is not None:
+            _make_folder(to.parent)
+    if output.page is not None:
+        check_can_write_page(output.page)
+    return Job(
+        open_source=config.open_source,
+        bundle=config.engine.bundle,
+        device=config.engine.device,
+        threads=config.engine.threads,
+        chooser=lambda note: _pilot(config, note),
+        view=dashboard,
+        lines=None if output.lines is None else LineFile(output.lines, append=True),
+        to_stdout=output.lines is None and output.database is None,
+        open_database=None if output.database is None else _database(config, output.database),
+        page=output.page,
+        limit=limit,
+        stall_s=config.stall_s,
+        as_json=as_json,
     )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise TnnEdgeError(f"folder {folder} cannot be made ({err.strerror}); name another in [output]") from err
+
+
+def _pilot(config: CameraConfig, note: Callable[[str], None]) -> Pilot:
+    from tnn_edge.camera.pilot import Pilot
+    from tnn_edge.device import SysfsThermometer, open_power
+
+    power, settings = config.power, config.policy_settings
+    return Pilot(
+        config.policy,
+        power=open_power(
+            root=power.root, backend=power.backend, need_battery=power.need_battery, not_mains=power.not_mains
+        ),
+        thermometer=SysfsThermometer(config.temperature.root, zone=config.temperature.zone),
+        light=config.light,
+        period_s=settings.period_s,
+        confidence_time_constant_s=settings.confidence_time_constant_s,
+        on_note=note,
+    )
+
+
+def _database(config: CameraConfig, path: Path) -> Callable[[str, tnn_edge.Engine, Accounting], ResultDatabase]:
+    from tnn_edge.camera.database import ResultDatabase
+
+    return lambda source, engine, accounting: ResultDatabase(
+        path,
+        source=source,
+        bundle=engine.manifest.name,
+        digest=engine.bundle.digest,
+        config=config.text,
+        accounting=accounting,
+    )
+
+
+def _live_text(record: Record, _accounting: Accounting, n_frames: int | None) -> Text:
+    from tnn_edge.camera.dashboard import answer_text, frame_text
+    from tnn_edge.camera.live_display import one_line
+
+    throttle = "" if "error" in record else f"u {record['u']:.3f} (point {record['point_u']:.3f})  "
+    return one_line(f"{frame_text(record, n_frames)}  {throttle}{answer_text(record)}")

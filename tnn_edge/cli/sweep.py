@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tnn_edge.cli.options import (
-    DeviceChoice,
-    DeviceOption,
-    JsonOption,
-    ThreadsOption,
-    print_json,
-    print_table,
-    printable,
-)
+from tnn_edge.cli.options import DeviceChoice, DeviceOption, JsonOption, ThreadsOption, print_json, print_table
+from tnn_edge.printable import printable
 
 if TYPE_CHECKING:
     from tnn_edge.camera import Sweep
@@ -44,7 +37,7 @@ def sweep(
     import tnn_edge
     from tnn_edge.camera import ImageFolder, sweep_throttle
     from tnn_edge.camera.curve_plot import plot_curve
-    from tnn_edge.camera.status_line import StatusLine
+    from tnn_edge.camera.live_display import LiveDisplay, one_line
     from tnn_edge.camera.sweep import DEFAULT_THROTTLES
     from tnn_edge.picture_file import check_can_draw
 
@@ -54,14 +47,14 @@ def sweep(
     with (
         ImageFolder(images) as folder,
         tnn_edge.load(bundle, device.value, settings=settings) as engine,
-        StatusLine(enabled=sys.stderr.isatty()) as status,
+        LiveDisplay(enabled=sys.stderr.isatty()) as display,
     ):
         result = sweep_throttle(
             engine,
             folder,
             throttles=u or DEFAULT_THROTTLES,
             limit=limit,
-            on_progress=lambda done, total: status.show(f"measuring, round {done}/{total}"),
+            on_progress=lambda done, total: display.show(lambda: one_line(f"measuring, round {done}/{total}")),
         )
     if result.n_failed:
         typer.echo(f"warning: {result.n_failed} images do not decode and are left out", err=True)

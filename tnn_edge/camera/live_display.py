@@ -1,4 +1,4 @@
-"""One live line on a terminal."""
+"""What a run shows while it goes on: a few lines on a terminal, redrawn in place."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-__all__ = ["StatusLine"]
+from tnn_edge.printable import printable
+
+__all__ = ["LiveDisplay", "one_line"]
 
 _INTERVAL_S = 0.1
 
 
-class StatusLine:
-    """Redraws one line on stderr at most ten times a second; without a terminal it does nothing.
+class LiveDisplay:
+    """Redraws at most ten times a second on stderr; without a terminal it does nothing.
 
     It has no thread of its own: a refreshing thread would take the interpreter from the frame that is being timed.
 
@@ -37,7 +39,7 @@ class StatusLine:
             Text(), console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
 
-    def __enter__(self) -> StatusLine:
+    def __enter__(self) -> LiveDisplay:
         if self.enabled:
             self._live.start()
         return self
@@ -48,13 +50,18 @@ class StatusLine:
         if self.enabled:
             self._live.stop()
 
-    def show(self, text: str) -> None:
-        """Show `text`, unless the line was redrawn a moment ago."""
+    def show(self, render: Callable[[], RenderableType]) -> None:
+        """Show what `render` returns. It is not called where nothing would be drawn."""
         now = self._clock()
         if self.enabled and now - self._drawn_at >= _INTERVAL_S:
             self._drawn_at = now
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._live.update(render(), refresh=True)
 
     def print_above(self, line: str) -> None:
-        """Print a line that stays, above the live one."""
+        """Print a line that stays, above what is live."""
         self._live.console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+
+def one_line(text: str) -> Text:
+    """Safe text, cut off at the terminal's width."""
+    return Text(printable(text), no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,73 @@
+"""The live view of a camera under a policy: dial, battery, light and the last answer, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tnn_edge.camera.accounting import Accounting
+from tnn_edge.camera.live_display import one_line
+from tnn_edge.camera.pipeline import Record
+
+__all__ = ["answer_text", "dashboard", "frame_text", "meter"]
+
+_BAR_COLUMNS = 24
+
+
+def dashboard(record: Record, accounting: Accounting, n_frames: int | None) -> Table:
+    """What is known at one frame.
+
+    Args:
+        record: of the frame.
+        accounting: of the run so far, in which this frame is not yet counted.
+        n_frames: frames to come in all; None when there is no end.
+    """
+    observed = record.get("observed", {})
+    view = Table.grid(padding=(0, 1))
+    view.add_row("u", meter(record["u"]), one_line(f"{record['u']:.2f}  {record.get('reason') or ''}"))
+    view.add_row("battery", meter(observed.get("soc")), one_line(_power_text(observed)))
+    view.add_row("light", "", one_line(_with_unit(observed.get("lux"), ",.4g", "lux")))
+    view.add_row("answer", meter(record.get("confidence")), one_line(answer_text(record)))
+    counts = f"{accounting.processed} processed, {accounting.dropped} dropped, {accounting.failed} failed"
+    view.add_row("frames", "", one_line(f"{frame_text(record, n_frames)}; {counts}"))
+    return view
+
+
+def meter(share: float | None) -> ProgressBar | Text:
+    """A bar of a share in [0, 1]; nothing for the unknown."""
+    if share is None:
+        return Text(" " * _BAR_COLUMNS)
+    return ProgressBar(total=1.0, completed=share, width=_BAR_COLUMNS)
+
+
+def frame_text(record: Record, n_frames: int | None) -> str:
+    """Which frame this is."""
+    return f"frame {record['frame'] + 1}" + (f"/{n_frames}" if n_frames else "")
+
+
+def answer_text(record: Record) -> str:
+    """What the network said, and what it cost."""
+    if "error" in record:
+        return f"{record['name']}: {record['error']}"
+    return (
+        f"{record['top1']} {record['confidence']:.2f}  {record['ms']:.2f} ms  {record['macs'] / 1e6:.1f} MMACs  "
+        f"{record['blocks_run']} blocks"
+    )
+
+
+def _power_text(observed: Mapping[str, float | None]) -> str:
+    soc, mains = observed.get("soc"), observed.get("on_mains")
+    parts = [
+        "unknown" if soc is None else f"{100 * soc:.0f} %",
+        *([] if mains is None else ["on mains" if mains else "on battery"]),
+        *([] if observed.get("power_in_w") is None else [_with_unit(observed["power_in_w"], ".1f", "W in")]),
+        *([] if observed.get("temperature_c") is None else [_with_unit(observed["temperature_c"], ".0f", "degrees C")]),
+    ]
+    return "  ".join(parts)
+
+
+def _with_unit(value: float | None, form: str, unit: str) -> str:
+    return "unknown" if value is None else f"{value:{form}} {unit}"

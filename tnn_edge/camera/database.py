@@ -1,0 +1,242 @@
+"""Results in an SQLite file, so that months of them can be asked for an hour."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tnn_edge.camera.accounting import Accounting
+from tnn_edge.camera.pipeline import Record
+from tnn_edge.control import SIGNALS
+from tnn_edge.errors import InputError, TnnEdgeError
+
+__all__ = ["ResultDatabase", "open_results"]
+
+_APPLICATION_ID = 0x746E6E65
+"""Marks the file as ours: "tnne"."""
+
+_VERSION = 1
+"""Of the tables, in the file's `user_version`."""
+
+_COMMIT_S = 1.0
+"""Every commit wakes the disk; a loss of power costs as much."""
+
+_RUN = "started TEXT NOT NULL, source TEXT NOT NULL, bundle TEXT NOT NULL, digest TEXT NOT NULL, config TEXT NOT NULL"
+_END = "ended TEXT, ended_by TEXT, captured INTEGER, processed INTEGER, dropped INTEGER, failed INTEGER"
+_DECISION = "run INTEGER NOT NULL, decision INTEGER NOT NULL, time TEXT NOT NULL, u REAL NOT NULL, reason TEXT"
+_FRAME = (
+    "run INTEGER NOT NULL, frame INTEGER NOT NULL, name TEXT NOT NULL, time TEXT NOT NULL, u REAL NOT NULL, "
+    "decision INTEGER, point_u REAL, blocks_run INTEGER, macs INTEGER, ms REAL, age_ms REAL, top1 TEXT, "
+    "confidence REAL, error TEXT"
+)
+_SIGNALS = ", ".join(f"{name} REAL" for name in SIGNALS)
+_SCHEMA = f"""
+CREATE TABLE runs (id INTEGER PRIMARY KEY, {_RUN}, {_END}) STRICT;
+CREATE TABLE decisions ({_DECISION}, {_SIGNALS}, PRIMARY KEY (run, decision)) STRICT, WITHOUT ROWID;
+CREATE TABLE frames ({_FRAME}, PRIMARY KEY (run, frame)) STRICT, WITHOUT ROWID;
+CREATE INDEX frames_by_time ON frames (time);
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {_VERSION};
+"""
+
+
+class ResultDatabase:
+    """Writes one run into an SQLite file, which other programs may read meanwhile (write-ahead log).
+
+    Rows are committed about once a second, so that a power cut takes no more than that; a kill of the program alone
+    takes no committed row. `frames` has a row per record, `decisions` the observation behind it, `runs` the accounting.
+
+    Attributes:
+        run: number of this run.
+        ended_by: what ended it; None for the source's end, or for the error that leaves `with`.
+
+    Args:
+        path: the file; made where it is missing, added to where it is ours.
+        source: in words.
+        bundle: its name.
+        digest: its identity.
+        config: text of the configuration.
+        accounting: of the run; noted when it ends.
+        clock: seconds, monotonic.
+
+    Raises:
+        InputError: the file is something else.
+        TnnEdgeError: it cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        source: str,
+        bundle: str,
+        digest: str,
+        config: str,
+        accounting: Accounting,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        self.ended_by: str | None = None
+        self._accounting = accounting
+        self._clock = clock
+        self._frames: list[dict[str, Any]] = []
+        self._decisions: list[dict[str, Any]] = []
+        self._last_decision = -1
+        with self._guard():
+            self._connection = _connect(path)
+        with self._guard():
+            try:
+                _prepare(self._connection, path)
+                run = {"started": _now(), "source": source, "bundle": bundle, "digest": digest, "config": config}
+                self.run = self._insert("runs", [run])
+            except BaseException:
+                self._connection.close()
+                raise
+        self._committed_s = clock()
+
+    def __enter__(self) -> ResultDatabase:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._commit()
+            self._end(self.ended_by or ("end" if exc is None else f"{type(exc).__name__}: {exc}"))
+        except TnnEdgeError:
+            if exc is None:  # else the first error is the one to tell
+                raise
+        finally:
+            self._connection.close()
+
+    def add(self, record: Record) -> None:
+        """Take one record in."""
+        row: dict[str, Any] = {"run": self.run, **record}
+        observed = row.pop("observed", None)
+        reason = row.pop("reason", None)
+        row["name"] = _text(row["name"])
+        decision = row.get("decision")
+        if decision is not None and decision > self._last_decision:
+            self._last_decision = decision
+            head = {"run": self.run, "decision": decision, "time": row["time"], "u": row["u"], "reason": reason}
+            self._decisions.append(head | dict(observed or {}))
+        self._frames.append(row)
+        self.commit_if_due()
+
+    def commit_if_due(self) -> None:
+        """Write what has been waiting for a second; to be called too while no frame comes."""
+        if self._clock() - self._committed_s >= _COMMIT_S:
+            self._commit()
+
+    def _end(self, ended_by: str) -> None:
+        counts = {name: getattr(self._accounting, name) for name in ("captured", "processed", "dropped", "failed")}
+        row = {"ended": _now(), "ended_by": _text(ended_by), **counts, "id": self.run}
+        sets = ", ".join(f"{name} = :{name}" for name in row if name != "id")
+        with self._guard():
+            self._connection.execute(f"UPDATE runs SET {sets} WHERE id = :id", row)  # noqa: S608 -- our own names
+
+    def _commit(self) -> None:
+        self._committed_s = self._clock()
+        if not self._frames:
+            return
+        with self._guard():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._insert("decisions", self._decisions)
+                self._insert("frames", self._frames)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk may have ended it
+                    self._connection.execute("ROLLBACK")
+                raise
+        self._frames, self._decisions = [], []
+
+    def _insert(self, table: str, rows: list[dict[str, Any]]) -> int:
+        """Insert rows, in which a missing column is unknown; the last row's number."""
+        cursor = self._connection.cursor()
+        for row in rows:
+            names = ", ".join(row)
+            marks = ", ".join(f":{name}" for name in row)
+            cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)  # noqa: S608 -- our own names
+        return cursor.lastrowid or 0
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        with _told(self.path, "written; what was committed before is whole"):
+            yield
+
+
+def open_results(path: Path) -> sqlite3.Connection:
+    """Open a result database for reading; rows come as `sqlite3.Row`.
+
+    Raises:
+        InputError: there is no such file, or it is something else.
+        TnnEdgeError: it cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; `tnn-edge run CONFIG.toml` writes one where [output] has database")
+    with _told(path, "read"):
+        # The last to close a database tidies its log up, where it may write.
+        mode = "rw" if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK) else "ro"
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
+        connection.row_factory = sqlite3.Row
+        try:
+            _check(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Transactions are begun and ended by hand: what the module begins by itself depends on the statement.
+    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of a new file; make sure that an old one is ours."""
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        _check(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+    else:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION_ID:
+        raise InputError(f"{path} is a database of another program; name another file")
+    if version != _VERSION:
+        raise InputError(f"{path} has tables of version {version}, this tnn-edge has {_VERSION}; name another file")
+
+
+@contextmanager
+def _told(path: Path, what: str) -> Iterator[None]:
+    """Turn the errors of SQLite into ours."""
+    try:
+        yield
+    except sqlite3.Error as err:
+        if "not a database" in str(err):
+            raise InputError(f"{path} is no SQLite database; name another file") from err
+        raise TnnEdgeError(f"{path} cannot be {what} ({err})") from err
+
+
+def _text(text: str) -> str:
+    """Text that SQLite takes: a byte of a file's name that is no UTF-8 becomes an escape."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
