@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from export.bundle import export_bundle
+from tnn_edge.cli.light import print_light
 from tnn_edge.cli.program import program
 from tnn_edge.errors import RunError
 from tnn_edge.nn.checkpoint import read_run
@@ -20,10 +21,21 @@ def main(
     data: Annotated[
         Path | None, typer.Option(help="Data folder; its held-out training images give golden inputs and accuracy.")
     ] = None,
+    light_images: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            show_default="all",
+            help="Held-out images, spread evenly, for accuracy by light; 0 leaves that table away.",
+        ),
+    ] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Export a trained network as per-block ONNX subgraphs with slice map, golden outputs and model card."""
+    if light_images and data is None:
+        raise typer.BadParameter("name the data folder that holds the images", param_hint="--data")
     held_out = None
     if data is not None:
         description = read_run(run)
@@ -33,9 +45,11 @@ def main(
         images = load_images(data, "train", image_size=description.image_size)
         images.check_labels(description.labels)
         _, held_out = images.hold_out(n_held_out)
-    manifest = export_bundle(run, out, data=held_out, licence=licence, overwrite=overwrite)
+    manifest = export_bundle(run, out, data=held_out, light_images=light_images, licence=licence, overwrite=overwrite)
     size = sum(file.bytes for file in manifest.files.values())
     typer.echo(f"{out}: {len(manifest.blocks)} blocks, {len(manifest.operating_points)} points, {size / 1e6:.1f} MB")
+    if manifest.light is not None:
+        print_light(manifest.light, [point.u for point in manifest.operating_points], name=manifest.name)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from export.blocks import export_blocks
-from export.card import model_card
+from export.card import LIGHT_PICTURE, model_card
 from export.golden import golden_outputs
+from export.light import evenly_spread, measure_light
 from tnn_edge.bundle import FileSpec, GateSpec, InputSpec, Manifest, OperatingPoint
+from tnn_edge.bundle.light_plot import draw_light_png
 from tnn_edge.bundle.manifest import SCHEMA_VERSION, parse_manifest
 from tnn_edge.bundle.reading import GOLDEN, MANIFEST, STATISTICS, file_sha256
 from tnn_edge.errors import BundleError, SchemaError
@@ -80,7 +82,13 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def export_bundle(
-    run: Path, out: Path, *, data: ImageSet | None = None, licence: str = "unknown", overwrite: bool = False
+    run: Path,
+    out: Path,
+    *,
+    data: ImageSet | None = None,
+    light_images: int | None = None,
+    licence: str = "unknown",
+    overwrite: bool = False,
 ) -> Manifest:
     """Export the network of a run.
 
@@ -89,6 +97,7 @@ def export_bundle(
         out: folder of the bundle; it appears whole or not at all.
         data: images that the training did not see, for golden inputs, accuracy and confidence; without them the
             golden inputs are noise and the bundle has no accuracy.
+        light_images: how many of them to measure accuracy by light on, spread evenly; None for all, 0 for no table.
         licence: under which the weights may be used.
         overwrite: replace `out`.
 
@@ -105,7 +114,13 @@ def export_bundle(
         blocks = export_blocks(network, description.image_size, folder)
         if table is not None:
             np.savez(folder / STATISTICS, **_statistics_arrays(table[:-1]))
-        _write_golden(folder / GOLDEN, network, description, [gates for _, gates in points], table, data)
+        vectors = [gates for _, gates in points]
+        _write_golden(folder / GOLDEN, network, description, vectors, table, data)
+        light = None
+        if data is not None and light_images != 0:
+            chosen = data if light_images is None else evenly_spread(data, light_images)
+            light = measure_light(network, description, vectors, table, chosen)
+            (folder / LIGHT_PICTURE).write_bytes(draw_light_png(light, [u for u, _ in points], name=description.name))
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             name=description.name,
@@ -124,6 +139,7 @@ def export_bundle(
                 for name, costs in network.component_costs(description.image_size).items()
             ),
             operating_points=_operating_points(network, description, points, table, data),
+            light=light,
             files={
                 file.relative_to(folder).as_posix(): FileSpec(bytes=file.stat().st_size, sha256=file_sha256(file))
                 for file in sorted(folder.rglob("*"))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 
-from tnn_edge.bundle import Manifest
+from tnn_edge.bundle import LightTable, Manifest
 from tnn_edge.nn.checkpoint import RunDescription
 
-__all__ = ["model_card"]
+__all__ = ["LIGHT_PICTURE", "model_card"]
 
+LIGHT_PICTURE = "light.png"
+"""File of the bundle."""
 
 _MEASURED = (
     "Accuracy and confidence on held-out training images, with PyTorch; MACs of the sliced network (one multiply-add "
@@ -40,6 +42,7 @@ def model_card(manifest: Manifest, run: RunDescription) -> str:
             "|---|---|---|---|---|---|",
             *rows,
             "",
+            *([] if manifest.light is None else _light(manifest.light, [p.u for p in manifest.operating_points])),
             "## How it was made",
             "",
             "| | |",
@@ -73,6 +76,38 @@ def _summary(manifest: Manifest, run: RunDescription) -> str:
         f"A throttleable image classifier ({run.architecture}, {len(manifest.labels)} classes, {run.image_size} x "
         f"{run.image_size} RGB) as per-block ONNX subgraphs. The throttle u in [0, 1] selects one of "
         f"{len(manifest.operating_points)} operating points; normalisation statistics are {statistics}."
+    )
+
+
+def _light(table: LightTable, dial: list[float]) -> list[str]:
+    rows = [
+        f"| {u:.4f} | " + " | ".join(f"{share:.4f}" for share in (*accuracy, error[-1])) + " |"
+        for u, accuracy, error in zip(dial, table.accuracy, table.calibration_error, strict=True)
+    ]
+    return [
+        "## Accuracy by light",
+        "",
+        _seen_through(table),
+        "",
+        f"![Accuracy and calibration error against light]({LIGHT_PICTURE})",
+        "",
+        "| u from | " + " | ".join(f"{lux:g} lux" for lux in table.lux) + " | calibration error |",
+        "|---" * (len(table.lux) + 2) + "|",
+        *rows,
+        "",
+    ]
+
+
+def _seen_through(table: LightTable) -> str:
+    sensor = table.sensor
+    steady_lux = sensor["full_well"] / (sensor["electrons_per_lux_s"] * sensor["max_exposure_s"])
+    numbers = ", ".join(f"{name} {value:g}" for name, value in sensor.items())
+    return (
+        f"Share of right answers on {table.n_images} held-out images as a camera with auto-exposure would see them by "
+        f"that light on the scene; the last column is the expected calibration error (15 bins) at {table.lux[-1]:g} "
+        f"lux. The sensor is modelled (`tnn_edge.plant.ImageSensor`: {numbers}). From {steady_lux:.0f} lux on, "
+        f"auto-exposure keeps the picture the same; below {steady_lux / sensor['max_gain']:.0f} lux its gain is at its "
+        "end, and the picture grows dark."
     )
 
 

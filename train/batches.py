@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tnn_edge.nn.dataset import ImageSet, normalised
-from train.recipe import DataSettings
+from tnn_edge.plant import ImageSensor
+from train.recipe import DataSettings, LightSettings
 
-__all__ = ["augmented", "batches"]
+__all__ = ["augmented", "batches", "seen_by_sensor"]
+
+_SENSOR = ImageSensor()
 
 
 def augmented(images: Tensor, settings: DataSettings, generator: torch.Generator) -> Tensor:
@@ -40,6 +44,27 @@ def augmented(images: Tensor, settings: DataSettings, generator: torch.Generator
     return images
 
 
+def seen_by_sensor(images: Tensor, settings: LightSettings, generator: torch.Generator) -> Tensor:
+    """Some of the images as a camera with auto-exposure would see them, each by its own light.
+
+    About 0.4 ms an image of 32 x 32 pixels, on one core.
+
+    Args:
+        images: uint8, shape [B, 3, H, W].
+        settings: range of light in lux, share of the images.
+        generator: random source; one number is drawn from it, which seeds numpy's.
+
+    Returns:
+        Same shape and dtype.
+    """
+    rng = np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=generator)))
+    seen = images.numpy().copy()
+    darkest, brightest = np.log(settings.lux)
+    for i in np.flatnonzero(rng.random(len(seen)) < settings.share):
+        seen[i] = _SENSOR.capture(seen[i], float(np.exp(rng.uniform(darkest, brightest))), rng)
+    return torch.from_numpy(seen)
+
+
 def batches(
     data: ImageSet, settings: DataSettings, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -47,5 +72,8 @@ def batches(
     order = torch.randperm(len(data), generator=generator)
     for start in range(0, len(data) - batch_size + 1, batch_size):
         chosen = order[start : start + batch_size]
-        images = normalised(augmented(data.images[chosen], settings, generator), settings.mean, settings.std)
-        yield images.contiguous(memory_format=torch.channels_last), data.targets[chosen]
+        images = augmented(data.images[chosen], settings, generator)
+        if settings.light is not None:
+            images = seen_by_sensor(images, settings.light, generator)
+        inputs = normalised(images, settings.mean, settings.std)
+        yield inputs.contiguous(memory_format=torch.channels_last), data.targets[chosen]

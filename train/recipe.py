@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from tnn_edge.errors import RunError
 
-__all__ = ["DataSettings", "NetworkSettings", "OptimiserSettings", "Recipe", "ThrottleSettings", "read_recipe"]
+__all__ = [
+    "DataSettings",
+    "LightSettings",
+    "NetworkSettings",
+    "OptimiserSettings",
+    "Recipe",
+    "ThrottleSettings",
+    "read_recipe",
+]
 
 
 class _Settings(BaseModel):
@@ -40,6 +59,23 @@ class ThrottleSettings(_Settings):
     """Training images (without augmentation) over which they are re-estimated."""
 
 
+class LightSettings(_Settings):
+    """Training images as `tnn_edge.plant.ImageSensor` would see them, each by a light of its own."""
+
+    lux: tuple[float, float]
+    """Illuminance of the scene, drawn log-uniformly between the two."""
+    share: float = Field(0.5, gt=0.0, le=1.0)
+    """Share of the examples that are seen so; the others stay as they are."""
+
+    @field_validator("lux")
+    @classmethod
+    def _check_range(cls, lux: tuple[float, float]) -> tuple[float, float]:
+        low, high = lux
+        if not 0.0 < low <= high < math.inf:
+            raise ValueError(f"lux must be two finite levels above 0 that do not fall, got [{low:g}, {high:g}]")
+        return lux
+
+
 class DataSettings(_Settings):
     """What the network sees."""
 
@@ -51,12 +87,22 @@ class DataSettings(_Settings):
     crop_padding: int = Field(4, ge=0)
     """Pixels of reflection around an image before a random crop."""
     flip: bool = True
+    light: LightSettings | None = None
+    """None: every image as it is stored."""
 
     @model_validator(mode="after")
     def _check_padding(self) -> DataSettings:
         if self.crop_padding >= self.image_size:
             raise ValueError(f"crop_padding {self.crop_padding} must be below image_size {self.image_size}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_light(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run that was started before recipes could ask for light has the same record as one that does not ask."""
+        fields: dict[str, Any] = as_usual(self)
+        if self.light is None:
+            del fields["light"]
+        return fields
 
 
 class OptimiserSettings(_Settings):

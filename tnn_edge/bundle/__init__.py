@@ -1,5 +1,6 @@
 """The exchange format: a folder of per-block ONNX subgraphs with a manifest that hashes every file."""
 
+from tnn_edge.bundle.light import LightTable
 from tnn_edge.bundle.manifest import (
     SCHEMA_VERSION,
     BlockSpec,
@@ -20,6 +21,7 @@ __all__ = [
     "FileSpec",
     "GateSpec",
     "InputSpec",
+    "LightTable",
     "Manifest",
     "OperatingPoint",
     "Slice",

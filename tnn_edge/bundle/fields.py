@@ -1,4 +1,4 @@
-"""Kinds of values that a manifest holds, each with its limits."""
+"""Kinds of values that a manifest holds, each with its limits, and how strictly its tables are read."""
 
 from __future__ import annotations
 
@@ -6,13 +6,34 @@ import unicodedata
 from pathlib import PurePosixPath
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-__all__ = ["Bits", "BlockName", "Channels", "Cost", "Exactly1", "Exactly3", "InnerPath", "Pixels", "Positive", "Text"]
+__all__ = [
+    "Bits",
+    "BlockName",
+    "Channels",
+    "Cost",
+    "Exactly1",
+    "Exactly3",
+    "InnerPath",
+    "Lux",
+    "Pixels",
+    "Positive",
+    "Share",
+    "Strict",
+    "Text",
+]
 
 _MAX_PIXELS: Final = 4096
 _MAX_CHANNELS: Final = 2**20
+_MAX_LUX: Final = 1e9  # a scene in the sun has 1e5
 _MAX_COST_MACS: Final = 1e18  # a sum of as many as a manifest has room for stays finite
+
+
+class Strict(BaseModel):
+    """No unknown key, nothing that is not finite, and no change after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _printable(text: str) -> str:
@@ -41,3 +62,6 @@ Pixels = Annotated[int, Field(ge=1, le=_MAX_PIXELS)]
 Channels = Annotated[int, Field(ge=1, le=_MAX_CHANNELS)]
 Cost = Annotated[float, Field(gt=0.0, le=_MAX_COST_MACS)]
 Positive = Annotated[float, Field(gt=0.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Lux = Annotated[float, Field(gt=0.0, le=_MAX_LUX)]
+"""Illuminance."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tnn_edge.bundle.fields import (
     Bits,
@@ -21,8 +21,10 @@ from tnn_edge.bundle.fields import (
     InnerPath,
     Pixels,
     Positive,
+    Strict,
     Text,
 )
+from tnn_edge.bundle.light import LightTable
 from tnn_edge.errors import SchemaError
 from tnn_edge.throttle import check_throttle
 
@@ -45,18 +47,14 @@ SCHEMA_VERSION: Final = 1
 _SHARE_TOLERANCE: Final = 1e-6
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FileSpec(_Strict):
+class FileSpec(Strict):
     """Size in bytes and SHA-256 of one file of the bundle."""
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class InputSpec(_Strict):
+class InputSpec(Strict):
     """The input tensor, and how an image becomes one.
 
     An image is resized to the shape's height and width (bilinear, antialiased where it shrinks), scaled to [0, 1],
@@ -73,7 +71,7 @@ class InputSpec(_Strict):
     std: tuple[Positive, Positive, Positive]
 
 
-class Slice(_Strict):
+class Slice(Strict):
     """One axis of a tensor that shrinks: component i of `gate` owns the i-th run of `channels` entries."""
 
     axis: int = Field(ge=0, le=3)
@@ -81,7 +79,7 @@ class Slice(_Strict):
     channels: Channels
 
 
-class TensorSpec(_Strict):
+class TensorSpec(Strict):
     """How gates change one tensor of a block.
 
     Attributes:
@@ -95,7 +93,7 @@ class TensorSpec(_Strict):
     group_of: str | None = None
 
 
-class BlockSpec(_Strict):
+class BlockSpec(Strict):
     """One subgraph: one input, one output, full width.
 
     Attributes:
@@ -113,14 +111,14 @@ class BlockSpec(_Strict):
     tensors: dict[Text, TensorSpec] = Field(default_factory=dict)
 
 
-class GateSpec(_Strict):
+class GateSpec(Strict):
     """A gate source: as many components as it has cost weights (MACs of each component when all are on)."""
 
     name: Text
     weights: tuple[Cost, ...] = Field(min_length=1)
 
 
-class OperatingPoint(_Strict):
+class OperatingPoint(Strict):
     """One gate vector of the dial.
 
     Attributes:
@@ -147,7 +145,7 @@ class OperatingPoint(_Strict):
         return tuple(name for name, bits in self.gates.items() if "1" in bits)
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """Everything a runtime must know about a bundle; ``manifest.json``."""
 
     schema_version: int = Field(strict=True, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
@@ -159,6 +157,7 @@ class Manifest(_Strict):
     blocks: tuple[BlockSpec, ...] = Field(min_length=1)
     gates: tuple[GateSpec, ...] = Field(min_length=1)
     operating_points: tuple[OperatingPoint, ...] = Field(min_length=1)
+    light: LightTable | None = None
     tolerance: float = Field(default=1e-4, gt=0.0, le=0.1)
     """Largest difference between a golden output and the runtime's, as a share of the largest golden logit."""
     files: dict[InnerPath, FileSpec]
@@ -181,6 +180,8 @@ class Manifest(_Strict):
         dial = [point.u for point in self.operating_points]
         if dial[0] != 0.0 or dial != sorted(set(dial)):
             raise ValueError("operating points must start at u=0 and rise")
+        if self.light is not None and len(self.light.accuracy) != len(dial):
+            raise ValueError(f"light has {len(self.light.accuracy)} operating points, the manifest {len(dial)}")
         return self
 
     @cached_property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tnn_edge.nn.calibration import expected_calibration_error
 from tnn_edge.nn.dataset import ImageSet, normalised
 from tnn_edge.nn.gating import GateVector
 from tnn_edge.nn.network import ThrottleableNetwork
@@ -18,10 +19,11 @@ _BATCH = 250
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Share of right answers, and mean of the largest softmax."""
+    """Share of right answers, mean of the largest softmax, and the expected calibration error between the two."""
 
     accuracy: float
     confidence: float
+    calibration_error: float
 
 
 @torch.no_grad()
@@ -39,11 +41,16 @@ def evaluate(
     """
     was_training = network.training
     network.eval()
-    right, confidence = 0, 0.0
+    confidence, is_right = [], []
     for images, targets in zip(data.images.split(_BATCH), data.targets.split(_BATCH), strict=True):
         x = normalised(images, mean, std).contiguous(memory_format=torch.channels_last)
         top, answer = network.sliced(x, gates).softmax(dim=1).max(dim=1)
-        right += int((answer == targets).sum())
-        confidence += float(top.sum())
+        confidence.append(top)
+        is_right.append(answer == targets)
     network.train(was_training)
-    return Evaluation(right / len(data), confidence / len(data))
+    confidences, rights = torch.cat(confidence), torch.cat(is_right)
+    return Evaluation(
+        accuracy=int(rights.sum()) / len(data),
+        confidence=float(confidences.double().mean()),
+        calibration_error=expected_calibration_error(confidences, rights),
+    )
