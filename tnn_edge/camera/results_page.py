@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from tnn_edge.camera.database import open_results
 from tnn_edge.errors import InputError
-from tnn_edge.html_page import HtmlPage
+from tnn_edge.html_page import Page
+from tnn_edge.html_page import write_page as write_html
 from tnn_edge.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["write_page"]
 
@@ -62,7 +63,7 @@ def write_page(database: Path, path: Path, *, run: int | None = None) -> int:
     with closing(open_results(database)) as connection:
         row = _run(connection, database, run)
         page = _page(connection, row)
-    page.write(path)
+    write_html(path, page)
     return int(row["id"])
 
 
@@ -76,14 +77,13 @@ def _run(connection: sqlite3.Connection, database: Path, run: int | None) -> sql
     return last
 
 
-def _page(connection: sqlite3.Connection, run: sqlite3.Row) -> HtmlPage:
+def _page(connection: sqlite3.Connection, run: sqlite3.Row) -> Page:
     def ask(query: str, **values: Any) -> list[sqlite3.Row]:
         return connection.execute(query, {"run": run["id"], **values}).fetchall()
 
     (span,) = ask("SELECT count(*) AS n, max(frame) + 1 AS n_frames, min(time) AS first, max(time) AS last "
                   "FROM frames WHERE run = :run")  # fmt: skip
-    page = HtmlPage(printable(f"{run['bundle']} on {run['source']}"))
-    page.add_text(_summary(run, span), is_lead=True)
+    page = Page(printable(f"{run['bundle']} on {run['source']}"), _summary(run, span))
     if run["captured"] is not None:
         counts = [str(run[name]) for name in ("captured", "processed", "dropped", "failed")]
         page.add_heading("Every captured frame")
@@ -91,8 +91,10 @@ def _page(connection: sqlite3.Connection, run: sqlite3.Row) -> HtmlPage:
     if span["n"]:
         curves = ask(_CURVES, n_bins=_BINS, n_frames=span["n_frames"])
         page.add_heading("The dial, and what it hung on")
-        page.add_figure(
-            _figure(curves), f"Means over {len(curves)} stretches of frames; the age is the largest in each."
+        page.add_picture(
+            _svg(curves),
+            alt="throttle, charge, confidence, light and milliseconds over the frames",
+            caption=f"Means over {len(curves)} stretches of frames; the age is the largest in each.",
         )
         page.add_heading("Who set the dial")
         page.add_table(
@@ -109,7 +111,7 @@ def _page(connection: sqlite3.Connection, run: sqlite3.Row) -> HtmlPage:
         page.add_table(
             ["error", "frames", "first"], [[printable(r["error"]), str(r["n"]), str(r["first"])] for r in errors]
         )
-    page.add_listing("The configuration", run["config"])
+    page.add_file("The configuration", run["config"])
     return page
 
 
@@ -133,7 +135,8 @@ def _reason_cells(row: sqlite3.Row) -> list[str]:
     return [printable(row["reason"] or "-"), str(row["n"]), f"{row['u']:.3f}", *costs]
 
 
-def _figure(curves: Sequence[sqlite3.Row]) -> Figure:
+def _svg(curves: Sequence[sqlite3.Row]) -> bytes:
+    import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
@@ -148,7 +151,10 @@ def _figure(curves: Sequence[sqlite3.Row]) -> Figure:
         axes["light"].yaxis.set_minor_formatter(NullFormatter())
     _plot(axes["time"], curves, {"ms": "in the engine", "age_ms": "age of the result"})
     axes["time"].set(ylabel="ms", yscale="log", xlabel="frame")
-    return figure
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "tnn_edge"}):  # and no date: the same rows make the same page
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def _plot(axes: Axes, curves: Sequence[sqlite3.Row], names: dict[str, str]) -> None:

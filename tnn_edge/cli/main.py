@@ -11,7 +11,9 @@ try:
     from tnn_edge.cli.bench import bench
     from tnn_edge.cli.bundle import inspect
     from tnn_edge.cli.config import check_config
+    from tnn_edge.cli.day import day
     from tnn_edge.cli.install import install
+    from tnn_edge.cli.light import light
     from tnn_edge.cli.page import page
     from tnn_edge.cli.policy import check, explain
     from tnn_edge.cli.program import run_app
@@ -31,6 +33,7 @@ app = typer.Typer(
 )
 bundle = typer.Typer(help="Look into a bundle.", no_args_is_help=True)
 bundle.command()(inspect)
+bundle.command()(light)
 app.add_typer(bundle, name="bundle")
 policy = typer.Typer(help="Check and explain a policy file, which says how to turn the dial.", no_args_is_help=True)
 policy.command()(check)
@@ -39,7 +42,7 @@ app.add_typer(policy, name="policy")
 config = typer.Typer(help="Check a camera's configuration, which `run` takes.", no_args_is_help=True)
 config.command("check")(check_config)
 app.add_typer(config, name="config")
-for command in (install, verify, bench, run, page, sweep):
+for command in (install, verify, bench, run, page, sweep, day):
     app.command()(command)
 
 

@@ -1,0 +1,102 @@
+"""`tnn-edge day`: a day of a modelled device with the real engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tnn_edge.cli.options import DeviceChoice, DeviceOption, JsonOption, ThreadsOption, print_json, print_table
+from tnn_edge.errors import InputError
+from tnn_edge.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tnn_edge.day import Contest, Scenario
+    from tnn_edge.runtime import Engine
+
+__all__ = ["day"]
+
+
+def day(
+    scenario: Annotated[
+        Path, typer.Argument(metavar="SCENARIO", help="Scenario file, as examples/demo/day.toml.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write FOLDER/day.html; a folder that is missing is made.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Run so many seeds, from the scenario's on.")] = 1,
+    threads: ThreadsOption = 1,
+    device: DeviceOption = DeviceChoice.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a policy through days of modelled weather on a modelled device, and compare it.
+
+    Images, network and policies are real; sun, battery, panel, board and image sensor are modelled. The first policy is
+    shown while its day runs. At the end stand the table of all policies, always u = 1 and the best constant u.
+    """
+    import tnn_edge
+    from tnn_edge.day import as_json as result_as_json
+    from tnn_edge.day import day_page, read_scenario
+    from tnn_edge.html_page import write_page
+    from tnn_edge.runtime.machine import describe_machine
+
+    read = read_scenario(scenario)
+    page = None if out is None else _page_in(out)
+    settings = tnn_edge.SessionSettings(threads=threads)
+    with tnn_edge.load(read.bundle, device.value, settings=settings) as engine:
+        contests = _run(read, engine, n_seeds=seeds, to_stderr=as_json)
+        machine = describe_machine() | {"device": engine.device, "threads": threads}
+        name = engine.manifest.name
+    if as_json:
+        print_json({"scenario": str(scenario), "bundle": name, "machine": machine, **result_as_json(contests)})
+    else:
+        _print(contests, read)
+    if page is not None:  # after the numbers, which must not be lost to a page
+        write_page(page, day_page(contests, read, machine, name))
+        typer.echo(f"drawn: {printable(str(page))}", err=as_json)
+
+
+def _page_in(folder: Path) -> Path:
+    """The page's path, once it is clear that it can be written."""
+    from tnn_edge.html_page import check_can_write_page
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise InputError(f"folder {folder} cannot be made ({err.strerror}); name another one") from err
+    check_can_write_page(folder / "day.html")
+    return folder / "day.html"
+
+
+def _run(scenario: Scenario, engine: Engine, *, n_seeds: int, to_stderr: bool) -> list[Contest]:
+    """Every seed's contest, shown while it runs."""
+    import sys
+
+    from tnn_edge.camera.live_display import LiveDisplay
+    from tnn_edge.day import LiveView, hold_contest
+
+    def say(line: str) -> None:
+        typer.echo(line, err=to_stderr)
+
+    contests = []
+    name = next(iter(scenario.policies))
+    with LiveDisplay(enabled=sys.stderr.isatty()) as display:
+        for seed in range(scenario.seed, scenario.seed + n_seeds):
+            if n_seeds > 1 and not display.enabled:
+                say(f"seed {seed}")
+            view = LiveView(scenario, name if n_seeds == 1 else f"{name}, seed {seed}", display, say)
+            contests.append(hold_contest(scenario, engine, seed=seed, on_period=view.show))
+    return contests
+
+
+def _print(contests: Sequence[Contest], scenario: Scenario) -> None:
+    from tnn_edge.day.table import HEADINGS, NOTES, mean_rows, rows
+
+    for contest in contests:
+        print_table(HEADINGS, rows(contest), title=f"{scenario.path}, seed {contest.seed}; power is modelled")
+    if len(contests) > 1:
+        print_table(HEADINGS, mean_rows(contests), title=f"mean of {len(contests)} seeds")
+    typer.echo(NOTES)

@@ -1,0 +1,115 @@
+"""A policy's day while it runs: a small panel on a terminal, or one line for every simulated hour."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tnn_edge.day.score import Score
+from tnn_edge.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tnn_edge.camera.live_display import LiveDisplay
+    from tnn_edge.day.life import Life
+    from tnn_edge.day.scenario import Scenario
+    from tnn_edge.day.scenes import Scenes
+
+__all__ = ["LiveView"]
+
+_HOURLY_DAYS = 2
+"""A longer run has a line only every six hours."""
+
+_FULL_LUX_LOG10 = 5.0
+
+_BAR_COLUMNS = 30
+
+
+class LiveView:
+    """Shows a run period by period.
+
+    Args:
+        scenario: what runs.
+        name: of the policy.
+        display: the terminal; where it is not enabled, lines go to `say`.
+        say: prints a line.
+    """
+
+    def __init__(self, scenario: Scenario, name: str, display: LiveDisplay, say: Callable[[str], None]) -> None:
+        self._scenario = scenario
+        self._name = name
+        self._display = display
+        self._say = say
+        self._every_h = 1.0 if scenario.n_days <= _HOURLY_DAYS else 6.0
+
+    def show(self, life: Life, scenes: Scenes) -> None:
+        """Show the period that has just passed."""
+        if self._display.enabled:
+            self._display.show(lambda: self._panel(life, scenes))
+        elif self._is_line_due(life.n_done):
+            self._say(printable(self._line(life, scenes)))
+
+    def _is_line_due(self, n_done: int) -> bool:
+        """Whether this period ends one of the hours that have a line."""
+        period_h = self._scenario.period_s / 3600.0
+        return math.floor(n_done * period_h / self._every_h + 1e-9) > math.floor(
+            (n_done - 1) * period_h / self._every_h + 1e-9
+        )
+
+    def _line(self, life: Life, scenes: Scenes) -> str:
+        i = life.n_done - 1
+        score = Score.of(life, self._scenario)
+        reason = life.reason[i]
+        doing = "no power" if reason is None else f"u {life.u[i]:.2f} ({reason})"
+        ms = "" if math.isnan(life.ms[i]) else f"  {life.ms[i]:.2f} ms"
+        return (
+            f"{self._time(life.n_done)}  {doing}  SoC {100.0 * life.soc[i]:.0f} %  {_lux(scenes, i)}{ms}  "
+            f"accuracy so far {_accuracy(score)}"
+        )
+
+    def _panel(self, life: Life, scenes: Scenes) -> RenderableType:
+        i = life.n_done - 1
+        score = Score.of(life, self._scenario)
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim")
+        grid.add_column(width=_BAR_COLUMNS)
+        grid.add_column(width=32, no_wrap=True)
+        soc = float(life.soc[i])
+        grid.add_row("battery", _bar(soc, "red" if soc < 0.15 else "green"), f"{100.0 * soc:.0f} %")
+        reason = life.reason[i]
+        doing = "no power" if reason is None else f"{life.u[i]:.2f}  {printable(reason)}"
+        grid.add_row("throttle u", _bar(0.0 if reason is None else float(life.u[i]), "cyan"), Text(doing))
+        light = math.log10(max(float(scenes.lux[i]), 1.0)) / _FULL_LUX_LOG10
+        grid.add_row("light", _bar(min(light, 1.0), "yellow"), _lux(scenes, i))
+        ms = "" if math.isnan(life.ms[i]) else f"{life.ms[i]:.2f} ms an image"
+        so_far = 0.0 if score.accuracy is None else score.accuracy
+        grid.add_row("accuracy", _bar(so_far, "blue"), f"{_accuracy(score)} so far   {ms}")
+        done = 100.0 * life.n_done / self._scenario.n_periods
+        title = f"{printable(self._name)}   {self._time(life.n_done)}   {done:.0f} %"
+        return Panel(grid, title=Text(title), title_align="left", expand=False)
+
+    def _time(self, n_done: int) -> str:
+        hours = self._scenario.start_hour + n_done * self._scenario.period_s / 3600.0
+        minutes = round(60.0 * hours)
+        day = f"day {minutes // 1440 + 1} " if self._scenario.n_days > 1 else ""
+        return f"{day}{minutes // 60 % 24:02d}:{minutes % 60:02d}"
+
+
+def _bar(share: float, colour: str) -> ProgressBar:
+    return ProgressBar(total=1.0, completed=share, width=_BAR_COLUMNS, complete_style=colour, finished_style=colour)
+
+
+def _lux(scenes: Scenes, i: int) -> str:
+    lux = float(scenes.lux[i])
+    return f"{lux:,.0f} lux" if lux >= 10.0 else f"{lux:.1f} lux"
+
+
+def _accuracy(score: Score) -> str:
+    return "-" if score.accuracy is None else f"{100.0 * score.accuracy:.1f} %"
