@@ -29,7 +29,7 @@ def dashboard(record: Record, accounting: Accounting, n_frames: int | None) -> T
     view = Table.grid(padding=(0, 1))
     view.add_row("u", meter(record["u"]), one_line(f"{record['u']:.2f}  {record.get('reason') or ''}"))
     view.add_row("battery", meter(observed.get("soc")), one_line(_power_text(observed)))
-    view.add_row("light", "", one_line(_with_unit(observed.get("lux"), ",.4g", "lux")))
+    view.add_row("light", "", one_line(_lux_text(observed.get("lux"))))
     view.add_row("answer", meter(record.get("confidence")), one_line(answer_text(record)))
     counts = f"{accounting.processed} processed, {accounting.dropped} dropped, {accounting.failed} failed"
     view.add_row("frames", "", one_line(f"{frame_text(record, n_frames)}; {counts}"))
@@ -60,14 +60,15 @@ def answer_text(record: Record) -> str:
 
 def _power_text(observed: Mapping[str, float | None]) -> str:
     soc, mains = observed.get("soc"), observed.get("on_mains")
+    power_in_w, temperature_c = observed.get("power_in_w"), observed.get("temperature_c")
     parts = [
         "unknown" if soc is None else f"{100 * soc:.0f} %",
         *([] if mains is None else ["on mains" if mains else "on battery"]),
-        *([] if observed.get("power_in_w") is None else [_with_unit(observed["power_in_w"], ".1f", "W in")]),
-        *([] if observed.get("temperature_c") is None else [_with_unit(observed["temperature_c"], ".0f", "degrees C")]),
+        *([] if power_in_w is None else [f"{power_in_w:.1f} W in"]),
+        *([] if temperature_c is None else [f"{temperature_c:.0f} degrees C"]),
     ]
     return "  ".join(parts)
 
 
-def _with_unit(value: float | None, form: str, unit: str) -> str:
-    return "unknown" if value is None else f"{value:{form}} {unit}"
+def _lux_text(lux: float | None) -> str:
+    return "unknown" if lux is None else f"{float(f'{lux:.3g}'):,g} lux"  # daylight is 50,000 and not 5e+04

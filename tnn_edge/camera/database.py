@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from tnn_edge.camera.accounting import Accounting
 from tnn_edge.camera.pipeline import Record
 from tnn_edge.control import SIGNALS
 from tnn_edge.errors import InputError, TnnEdgeError
+from tnn_edge.printable import printable
 
 __all__ = ["ResultDatabase", "open_results"]
 
@@ -28,6 +30,8 @@ _VERSION = 1
 _COMMIT_S = 1.0
 """Every commit wakes the disk; a loss of power costs as much."""
 
+_NO_UNICODE = re.compile("[\ud800-\udfff]")
+
 _RUN = "started TEXT NOT NULL, source TEXT NOT NULL, bundle TEXT NOT NULL, digest TEXT NOT NULL, config TEXT NOT NULL"
 _END = "ended TEXT, ended_by TEXT, captured INTEGER, processed INTEGER, dropped INTEGER, failed INTEGER"
 _DECISION = "run INTEGER NOT NULL, decision INTEGER NOT NULL, time TEXT NOT NULL, u REAL NOT NULL, reason TEXT"
@@ -38,10 +42,10 @@ _FRAME = (
 )
 _SIGNALS = ", ".join(f"{name} REAL" for name in SIGNALS)
 _SCHEMA = f"""
-CREATE TABLE runs (id INTEGER PRIMARY KEY, {_RUN}, {_END}) STRICT;
-CREATE TABLE decisions ({_DECISION}, {_SIGNALS}, PRIMARY KEY (run, decision)) STRICT, WITHOUT ROWID;
-CREATE TABLE frames ({_FRAME}, PRIMARY KEY (run, frame)) STRICT, WITHOUT ROWID;
-CREATE INDEX frames_by_time ON frames (time);
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, {_RUN}, {_END}) STRICT;
+CREATE TABLE IF NOT EXISTS decisions ({_DECISION}, {_SIGNALS}, PRIMARY KEY (run, decision)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS frames ({_FRAME}, PRIMARY KEY (run, frame)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS frames_by_time ON frames (time);
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_VERSION};
 """
@@ -89,9 +93,8 @@ class ResultDatabase:
         self._frames: list[dict[str, Any]] = []
         self._decisions: list[dict[str, Any]] = []
         self._last_decision = -1
-        with self._guard():
+        with _told(path, "written", "name another file"):
             self._connection = _connect(path)
-        with self._guard():
             try:
                 _prepare(self._connection, path)
                 run = {"started": _now(), "source": source, "bundle": bundle, "digest": digest, "config": config}
@@ -109,7 +112,7 @@ class ResultDatabase:
     ) -> None:
         try:
             self._commit()
-            self._end(self.ended_by or ("end" if exc is None else f"{type(exc).__name__}: {exc}"))
+            self._end(self.ended_by or _ending(exc))
         except TnnEdgeError:
             if exc is None:  # else the first error is the one to tell
                 raise
@@ -121,7 +124,6 @@ class ResultDatabase:
         row: dict[str, Any] = {"run": self.run, **record}
         observed = row.pop("observed", None)
         reason = row.pop("reason", None)
-        row["name"] = _text(row["name"])
         decision = row.get("decision")
         if decision is not None and decision > self._last_decision:
             self._last_decision = decision
@@ -137,7 +139,7 @@ class ResultDatabase:
 
     def _end(self, ended_by: str) -> None:
         counts = {name: getattr(self._accounting, name) for name in ("captured", "processed", "dropped", "failed")}
-        row = {"ended": _now(), "ended_by": _text(ended_by), **counts, "id": self.run}
+        row = {"ended": _now(), "ended_by": _storable(ended_by), **counts, "id": self.run}
         sets = ", ".join(f"{name} = :{name}" for name in row if name != "id")
         with self._guard():
             self._connection.execute(f"UPDATE runs SET {sets} WHERE id = :id", row)  # noqa: S608 -- our own names
@@ -164,12 +166,13 @@ class ResultDatabase:
         for row in rows:
             names = ", ".join(row)
             marks = ", ".join(f":{name}" for name in row)
-            cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)  # noqa: S608 -- our own names
+            values = {name: _storable(value) for name, value in row.items()}
+            cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", values)  # noqa: S608 -- our own names
         return cursor.lastrowid or 0
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
-        with _told(self.path, "written; what was committed before is whole"):
+        with _told(self.path, "written", "what was committed before is whole"):
             yield
 
 
@@ -182,12 +185,13 @@ def open_results(path: Path) -> sqlite3.Connection:
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}; `tnn-edge run CONFIG.toml` writes one where [output] has database")
-    with _told(path, "read"):
+    with _told(path, "read", "name another file"):
         # The last to close a database tidies its log up, where it may write.
         mode = "rw" if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK) else "ro"
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
         connection.row_factory = sqlite3.Row
         try:
+            connection.execute("PRAGMA query_only = ON")
             _check(connection, path)
         except BaseException:
             connection.close()
@@ -210,7 +214,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     else:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-    connection.execute("PRAGMA synchronous = NORMAL")
+    # NORMAL would leave commits to the system's cache, and a power cut would take those of half a minute.
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -223,19 +228,23 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path, what: str) -> Iterator[None]:
+def _told(path: Path, what: str, way_out: str) -> Iterator[None]:
     """Turn the errors of SQLite into ours."""
     try:
         yield
     except sqlite3.Error as err:
         if "not a database" in str(err):
             raise InputError(f"{path} is no SQLite database; name another file") from err
-        raise TnnEdgeError(f"{path} cannot be {what} ({err})") from err
+        raise TnnEdgeError(f"{path} cannot be {what} ({err}); {way_out}") from err
 
 
-def _text(text: str) -> str:
-    """Text that SQLite takes: a byte of a file's name that is no UTF-8 becomes an escape."""
-    return text.encode(errors="backslashreplace").decode()
+def _ending(exc: BaseException | None) -> str:
+    return "end" if exc is None else f"{type(exc).__name__}: {exc}".removesuffix(": ")
+
+
+def _storable(value: Any) -> Any:
+    """What SQLite takes: in text a byte of a file's name that is no UTF-8 becomes an escape, as on the lines."""
+    return _NO_UNICODE.sub(lambda found: printable(found[0]), value) if isinstance(value, str) else value
 
 
 def _now() -> str:

@@ -81,11 +81,11 @@ class Pilot:
 
     def learn(self, confidence: float, at_s: float) -> None:
         """Average the confidence of an answer in."""
-        elapsed_s = max(0.0, at_s - self._confidence_s)
+        elapsed_s = at_s - self._confidence_s
         if self._confidence is None or self._is_stale(elapsed_s, self._time_constant_s):
             self._confidence = confidence
         else:
-            gain = 1.0 - math.exp(-elapsed_s / self._time_constant_s)
+            gain = 1.0 - math.exp(-max(0.0, elapsed_s) / self._time_constant_s)
             self._confidence += gain * (confidence - self._confidence)
         self._confidence_s = at_s
 
@@ -96,7 +96,7 @@ class Pilot:
             u=float(decision.u[0]),
             decision=0 if last is None or last.decision is None else last.decision + 1,
             reason=self.policy.reasons[int(decision.reason[0])],
-            observed={name: _plain(float(values[0])) for name, values in observation.values.items()},
+            observed={name: _known(float(values[0])) for name, values in observation.values.items()},
         )
 
     def _observe(self, frame: Frame, last_u: float | None) -> Observation:
@@ -110,15 +110,15 @@ class Pilot:
         self._tell(power, frame, temperature_c)
         return Observation.of(
             time_s=now_s,
-            soc=power.soc,
+            soc=_rounded(power.soc),
             on_mains=power.on_mains,
-            power_in_w=power.power_in_w,
-            lux=self._lux,
-            confidence=self._fresh_confidence(now_s),
-            temperature_c=temperature_c,
-            hour=self._hour_of(frame.captured_at),
+            power_in_w=_rounded(power.power_in_w),
+            lux=_rounded(self._lux),
+            confidence=_rounded(self._fresh_confidence(now_s)),
+            temperature_c=_rounded(temperature_c),
+            hour=_rounded(self._hour_of(frame.captured_at)),
             workload=1.0,
-            last_u=last_u,
+            last_u=_rounded(last_u),
         )
 
     def _fresh_confidence(self, now_s: float) -> float | None:
@@ -139,7 +139,7 @@ class Pilot:
 
     @staticmethod
     def _is_stale(age_s: float, period_s: float) -> bool:
-        return age_s > _STALE_PERIODS * period_s
+        return abs(age_s) > _STALE_PERIODS * period_s  # what a clock that was set back calls the future is as strange
 
 
 def local_hour(captured_at: float) -> float | None:
@@ -151,5 +151,10 @@ def local_hour(captured_at: float) -> float | None:
     return local.hour + local.minute / 60.0 + local.second / 3600.0
 
 
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(f"{value:.6g}")
+def _rounded(value: float | None) -> float | None:
+    """What a record shows, so that a decision can be made again from it."""
+    return None if value is None else float(f"{value:.6g}")
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -54,6 +54,8 @@ def source_opener(spec: str, *, folder: Path = Path()) -> Callable[[], FrameSour
     Raises:
         SourceError: no source can be written so.
     """
+    if "\0" in spec:
+        raise SourceError(f"{spec!r} is no source: no name holds a NUL")
     if camera := _CAMERA.fullmatch(spec):
         return partial(Camera, int(camera[1]))
     if spec.startswith("/dev/"):
@@ -66,7 +68,11 @@ def source_opener(spec: str, *, folder: Path = Path()) -> Callable[[], FrameSour
             known = ", ".join(f"{scheme}://" for scheme in _STREAM_SCHEMES)
             raise SourceError(f"{stream[0]} streams cannot be read; a stream begins with one of {known}")
         return partial(NetworkStream, spec)
-    return partial(_open_files, folder / Path(spec).expanduser())
+    try:
+        path = folder / Path(spec).expanduser()
+    except RuntimeError as err:
+        raise SourceError(f"{spec} names the home of a user who is not there; name another folder or file") from err
+    return partial(_open_files, path)
 
 
 def _open_files(path: Path) -> FrameSource:

@@ -42,7 +42,7 @@ class Job:
         threads: that compute one inference.
         chooser: makes the chooser of the throttle, from a function that takes notes for the user.
         view: what is shown of a record, with the accounting so far and the number of frames to come.
-        lines: file of the JSON lines.
+        open_lines: makes ready what takes results, once there is a source; the file of the JSON lines, if any.
         to_stdout: whether JSON lines go to stdout.
         open_database: makes the database from the source's description, the engine and the accounting.
         page: HTML page of the run, drawn from the database when the run ends.
@@ -57,7 +57,7 @@ class Job:
     threads: int
     chooser: Callable[[Callable[[str], None]], Chooser]
     view: Callable[[Record, Accounting, int | None], RenderableType]
-    lines: LineFile | None = None
+    open_lines: Callable[[], LineFile | None] = lambda: None
     to_stdout: bool = True
     open_database: Callable[[str, tnn_edge.Engine, Accounting], ResultDatabase] | None = None
     page: Path | None = None
@@ -83,16 +83,18 @@ class Job:
         display = LiveDisplay(enabled=sys.stdout.isatty() and sys.stderr.isatty())
         with ExitStack() as stack:
             results = _Results()
+            chooser = self.chooser(lambda note: _note(note, display))
             frames = stack.enter_context(self._open_frames(stop, display, results))
+            lines = self.open_lines()
             settings = tnn_edge.SessionSettings(threads=self.threads)
             engine = stack.enter_context(tnn_edge.load(self.bundle, self.device, settings=settings))
+            # Until here Ctrl-C ends the program at once; from here on until every file is closed it is a wish.
+            stack.enter_context(stop)
             # Files are made last, when there is something to write to them.
-            results.targets = self._targets(stack, display)
+            results.targets = self._targets(stack, display, lines)
             if self.open_database is not None:
                 stack.push(lambda _type, failure, _trace: self._draw_page(results, failure))  # once the file is closed
                 results.database = stack.enter_context(self.open_database(frames.description, engine, accounting))
-            stack.enter_context(stop)
-            chooser = self.chooser(lambda note: _note(note, display))
             self._run(frames, engine, chooser, results, accounting, stop, display)
             if results.database is not None and stop.signum is not None:
                 results.database.ended_by = f"signal {stop.signum}"
@@ -149,6 +151,8 @@ class Job:
                 if self.as_json:
                     results.write({"summary": accounting.as_json()})
         except BrokenPipeError as err:  # whoever read our lines has left (`| head`)
+            if results.database is not None:
+                results.database.ended_by = "reader of the lines left"
             raise typer.Exit(_READER_LEFT) from err
         finally:
             typer.echo(str(accounting), err=True)
@@ -168,11 +172,11 @@ class Job:
         else:
             typer.echo(f"page: {printable(str(self.page))}", err=True)
 
-    def _targets(self, stack: ExitStack, display: LiveDisplay) -> list[Callable[[str], None]]:
+    def _targets(self, stack: ExitStack, display: LiveDisplay, lines: LineFile | None) -> list[Callable[[str], None]]:
         """Where lines go. On a terminal they scroll above what is live."""
         targets: list[Callable[[str], None]] = []
-        if self.lines is not None:
-            targets.append(stack.enter_context(self.lines).write)
+        if lines is not None:
+            targets.append(stack.enter_context(lines).write)
         if self.to_stdout:
             # echo flushes, so that a pipe's reader sees each frame at once
             targets.append(display.print_above if display.enabled else typer.echo)

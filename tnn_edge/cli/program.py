@@ -16,6 +16,10 @@ from tnn_edge.printable import printable
 __all__ = ["program", "run_app"]
 
 
+_INTERRUPTED = 128 + 2
+"""Exit code that a shell gives to a program ended by SIGINT."""
+
+
 def run_app(app: typer.Typer) -> None:
     """Run a typer app; a `TnnEdgeError` becomes one line on stderr and exit code 1; a `ConfigError` one for each fault.
 
@@ -32,6 +36,8 @@ def run_app(app: typer.Typer) -> None:
         _end_with(str(err).split("\n"))
     except TnnEdgeError as err:
         _end_with([str(err)])
+    except KeyboardInterrupt:  # typer hears it only once it has read every command
+        sys.exit(_INTERRUPTED)
 
 
 def _end_with(faults: list[str]) -> NoReturn:

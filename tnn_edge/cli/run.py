@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import tnn_edge
     from tnn_edge.camera import Accounting, Record
     from tnn_edge.camera.config import CameraConfig
+    from tnn_edge.camera.config_tables import OutputTable
     from tnn_edge.camera.database import ResultDatabase
+    from tnn_edge.camera.line_file import LineFile
     from tnn_edge.camera.pilot import Pilot
 
 __all__ = ["run"]
@@ -87,6 +89,7 @@ def run(
     dial = Dial.parse(u, period=period)
     if out == "-" and (append or overwrite):
         raise InputError("--append and --overwrite are for a file; name one with --out FILE")
+    file = None if out == "-" else LineFile(Path(out), append=append, overwrite=overwrite)
     Job(
         open_source=lambda: open_source(what),
         bundle=bundle,
@@ -94,7 +97,7 @@ def run(
         threads=threads,
         chooser=lambda _note: dial,
         view=_live_text,
-        lines=None if out == "-" else LineFile(Path(out), append=append, overwrite=overwrite),
+        open_lines=lambda: file,
         to_stdout=out == "-",
         limit=limit,
         as_json=as_json,
@@ -112,16 +115,12 @@ def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
 def _job_of_config(path: Path, source: str | None, *, limit: int | None, as_json: bool) -> Job:
     from tnn_edge.camera.config import read_config
     from tnn_edge.camera.dashboard import dashboard
-    from tnn_edge.camera.line_file import LineFile
-    from tnn_edge.html_page import check_can_write_page
 
     config = read_config(path, source=source)
     output = config.output
-    for to in (output.lines, output.database, output.page):
-        if to is not None:
-            _make_folder(to.parent)
-    if output.page is not None:
-        check_can_write_page(output.page)
+    to_stdout = output.lines is None and output.database is None
+    if as_json and output.lines is None and not to_stdout:
+        raise InputError(f"--json ends the lines, and [output] in {path} has none; add lines = FILE to it")
     return Job(
         open_source=config.open_source,
         bundle=config.engine.bundle,
@@ -129,14 +128,27 @@ def _job_of_config(path: Path, source: str | None, *, limit: int | None, as_json
         threads=config.engine.threads,
         chooser=lambda note: _pilot(config, note),
         view=dashboard,
-        lines=None if output.lines is None else LineFile(output.lines, append=True),
-        to_stdout=output.lines is None and output.database is None,
+        open_lines=lambda: _open_lines(output),
+        to_stdout=to_stdout,
         open_database=None if output.database is None else _database(config, output.database),
         page=output.page,
         limit=limit,
         stall_s=config.stall_s,
         as_json=as_json,
     )
+
+
+def _open_lines(output: OutputTable) -> LineFile | None:
+    """Make the folders that are missing, see that the page can be written, and name the file of the lines."""
+    from tnn_edge.camera.line_file import LineFile
+    from tnn_edge.html_page import check_can_write_page
+
+    for _, to in output:
+        if to is not None:
+            _make_folder(to.parent)
+    if output.page is not None:
+        check_can_write_page(output.page)
+    return None if output.lines is None else LineFile(output.lines, append=True)
 
 
 def _make_folder(folder: Path) -> None:
