@@ -18,7 +18,7 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
 .PHONY: help demo test check test-slow test-oldest clean packages no-torch
 
 help:
-	@echo "make demo         verify the demo bundle and sweep its dial, on the device half alone (no torch)"
+	@echo "make demo         the demo bundle proved, its dial measured, a day on a pole; the device half alone (no torch)"
 	@echo "make test         the tests that take seconds"
 	@echo "make check        format, lint, types, import contracts, tests, wheel content"
 	@echo "make test-slow    the tests that train"
@@ -29,7 +29,7 @@ demo: .venv-device/installed no-torch
 	@mkdir -p $(DEMO_OUT)
 	.venv-device/bin/tnn-edge verify $(BUNDLE)
 	.venv-device/bin/tnn-edge sweep $(IMAGES) --bundle $(BUNDLE) --png $(DEMO_OUT)/throttle.png
-	.venv-device/bin/tnn-edge run $(IMAGES) --bundle $(BUNDLE) --u 0:1 --out $(DEMO_OUT)/frames.jsonl --overwrite
+	.venv-device/bin/tnn-edge day examples/demo/day.toml --out $(DEMO_OUT)
 
 test: .venv/installed
 	$(PYTEST)

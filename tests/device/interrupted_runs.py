@@ -41,6 +41,7 @@ class Calls:
 
     def __init__(self, at: int = 0, do: Callable[[], None] = lambda: None) -> None:
         self.before = self.total = 0
+        self._is_done = at == 0
         self._at, self._do = at, do
 
     def __call__(self, frame: FrameType, event: str, _arg: Any) -> None:
@@ -49,8 +50,16 @@ class Calls:
         self.total += 1
         if frame.f_code.co_name == "run_frames":
             self.before = self.total
-        if self.total == self._at:
+        if not self._is_done and self.total >= self._at and not is_finalising(frame):
+            self._is_done = True
             self._do()
+
+
+def is_finalising(frame: FrameType | None) -> bool:
+    """Whether an object is being deleted, which Python lets nothing interrupt: it prints the error and goes on."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 def run(place: Path, calls: Calls, *, lines_before: int = 0, room: int = resource.RLIM_INFINITY) -> None:

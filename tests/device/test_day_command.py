@@ -101,7 +101,7 @@ def test_a_folder_that_is_missing_is_made_for_the_page(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("cat", "the network knows no class 'unicorn'"),
+        ("cat", "the bundle knows no class 'unicorn'"),
         ("policy0.toml", r"policies\[0\]\.file: there is no file"),
         ("images", "images: there is no folder"),
     ],

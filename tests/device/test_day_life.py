@@ -220,12 +220,12 @@ def test_an_image_that_does_not_decode_is_named(engine: Engine, tiny_bundle: Pat
 def test_a_class_that_the_network_does_not_know_is_named(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
     path = write_day(tmp_path, tiny_bundle)
     (tmp_path / "images" / "cat").rename(tmp_path / "images" / "unicorn")
-    with pytest.raises(SourceError, match=r"the network knows no class 'unicorn'; name the folders .*: airplane, auto"):
+    with pytest.raises(SourceError, match=r"the bundle knows no class 'unicorn'; name the folders .*: airplane, auto"):
         live(read_scenario(path), engine)
 
 
 def test_an_image_without_a_class_is_named(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
     path = write_day(tmp_path, tiny_bundle)
     (tmp_path / "images" / "cat" / "2.jpg").rename(tmp_path / "images" / "2.jpg")
-    with pytest.raises(SourceError, match=r"2\.jpg has no class; a day needs a tree <class>/\*\.jpg"):
+    with pytest.raises(SourceError, match=r"2\.jpg has no class; name a tree <class>/\*\.jpg"):
         live(read_scenario(path), engine)

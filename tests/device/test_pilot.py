@@ -166,6 +166,8 @@ def test_the_policy_on_a_camera_decides_as_it_does_by_hand() -> None:
         again.append((float(decision.u[0]), policy.reasons[decision.reason[0]]))
         alone.append(float(policy.decide(observation, policy.initial_state(1))[0].u[0]))
     assert again == [(choice.u, choice.reason) for _, choice in decided]
+    observed = [value for _, choice in decided for value in choice.observed.values() if value is not None]
+    assert observed == [float(f"{value:.6g}") for value in observed]  # short enough for a line, and yet all of it
     assert [choice.decision for _, choice in decided] == list(range(len(decided)))
     # The run saw what makes it hard: every rule, the limit and the slew; and it does hang on the past.
     assert {reason for _, reason in again} >= {"reserve", "dim", "first", "doubt", "normal", "inert", "governor_slew"}

@@ -71,8 +71,9 @@ def record(index: int, **changes: Any) -> Record:
 
 def write_run(path: Path, records: list[Record], *, source: str = "camera 0", bundle: str = "net") -> int:
     accounting = Accounting(captured=len(records) + 2, processed=len(records) - 1, dropped=2, failed=1)
-    options = {"source": source, "bundle": bundle, "digest": "0" * 64, "config": "[source]\nspec = '<0>'\n"}
-    with ResultDatabase(path, accounting=accounting, **options) as database:
+    with ResultDatabase(
+        path, source=source, bundle=bundle, digest="0" * 64, config="[source]\nspec = '<0>'\n", accounting=accounting
+    ) as database:
         for each in records:
             database.add(each)
         return database.run

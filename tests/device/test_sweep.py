@@ -115,7 +115,7 @@ def test_a_class_that_the_bundle_does_not_know_is_named(engine: Engine, tree: Pa
 
 def test_an_image_outside_the_classes_is_named(engine: Engine, tree: Path) -> None:
     (tree / "cat" / "0.jpg").rename(tree / "stray.jpg")
-    with pytest.raises(SourceError, match=r"stray\.jpg has no class; a sweep needs a tree <class>/\*\.jpg"):
+    with pytest.raises(SourceError, match=r"stray\.jpg has no class; name a tree <class>/\*\.jpg"):
         sweep_throttle(engine, ImageFolder(tree))
 
 

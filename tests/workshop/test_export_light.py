@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 import shutil
 import sys
 from collections import defaultdict
@@ -20,13 +20,14 @@ import export.__main__
 import tnn_edge
 from export.bundle import finished_folder
 from export.light import LEVELS_LUX, evenly_spread, measure_light, seen_by
-from tests.workshop.conftest import Exported, colours
+from tests.workshop.conftest import LABELS, Exported, colours, small_recipe
 from tnn_edge.bundle import open_bundle
 from tnn_edge.cli.program import program
 from tnn_edge.nn.calibration import expected_calibration_error
-from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table
+from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table, write_run
 from tnn_edge.nn.dataset import ImageSet, normalised
 from tnn_edge.plant import ImageSensor
+from train.untrained import write_untrained
 
 # --- calibration error
 
@@ -176,31 +177,41 @@ def call(*args: object, monkeypatch: pytest.MonkeyPatch) -> int:
     return code
 
 
-def test_export_prints_accuracy_by_light_and_its_progress(
-    resnet_d: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A network of one block with random weights, because every block takes seconds to export."""
+    recipe = small_recipe("resnet_d")
+    network = recipe.network.model_copy(update={"sizes": {"channels": [8], "blocks": [1], "n_classes": len(LABELS)}})
+    write_untrained(recipe.model_copy(update={"network": network}), tmp_path / "run")
+    write_run(tmp_path / "run", dataclasses.replace(read_run(tmp_path / "run"), labels=LABELS))
     monkeypatch.setattr("export.__main__.load_images", lambda data, split, image_size: colours(256))
-    args = (resnet_d.run, "--out", tmp_path / "b", "--data", tmp_path, "--light-images", 5)
+    return tmp_path / "run"
+
+
+def test_export_prints_accuracy_by_light_and_its_progress(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = (small_run, "--out", tmp_path / "b", "--data", tmp_path, "--light-images", 5)
     assert call(*args, monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr()
     light = open_bundle(tmp_path / "b").manifest.light
     assert light is not None
     assert light.n_images == 5
     assert "accuracy by light" in printed.err
-    assert f"{resnet_d.recipe.name}: accuracy by light on the scene, 5 held-out images" in printed.out
+    assert "colours_resnet_d: accuracy by light on the scene, 5 held-out images" in printed.out
     rows = [line.split() for line in printed.out.splitlines() if line.startswith("│ 30 ")]
     level = light.lux.index(30.0)
     assert [row[3::2] for row in rows] == [
         [f"{row[level]:.4f}" for row in values] for values in (light.accuracy, light.calibration_error)
     ]
-    assert math.isclose(light.calibration_error[-1][-1], float(printed.out.split("0.00, ")[1].split(" at u = 1")[0]))
+    first, last = light.calibration_error[0][-1], light.calibration_error[-1][-1]
+    assert f"Calibration error at 200000 lux: {first:.4f} at u 0.00, {last:.4f} at u = 1.\n" in printed.out
 
 
 def test_no_image_makes_no_table(
-    resnet_d: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("export.__main__.load_images", lambda data, split, image_size: colours(256))
-    args = (resnet_d.run, "--out", tmp_path / "b", "--data", tmp_path, "--light-images", 0)
+    args = (small_run, "--out", tmp_path / "b", "--data", tmp_path, "--light-images", 0)
     assert call(*args, monkeypatch=monkeypatch) == 0
     assert "light" not in "".join(capsys.readouterr())
     manifest = open_bundle(tmp_path / "b").manifest
@@ -218,10 +229,10 @@ def test_no_image_makes_no_table(
     ],
 )
 def test_wrong_number_of_images_is_a_usage_error(
-    args: list[str], message: str, resnet_d: Exported, tmp_path: Path,
+    args: list[str], message: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("COLUMNS", "200")
-    assert call(resnet_d.run, "--out", tmp_path / "b", *args, monkeypatch=monkeypatch) == 2
+    assert call(tmp_path / "run", "--out", tmp_path / "b", *args, monkeypatch=monkeypatch) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "b").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tnn_edge.camera.frame import Frame, FrameSource, Image
@@ -72,6 +72,27 @@ class ImageFolder(FrameSource):
             error=error,
             label=label,
         )
+
+    def class_indices(self, labels: Sequence[str]) -> list[int]:
+        """The class of every image, as an index into a network's labels.
+
+        Raises:
+            SourceError: an image without a class, or a class that is not among the labels.
+        """
+        known = {label: i for i, label in enumerate(labels)}
+        indices: list[int] = []
+        for i in range(len(self.paths)):
+            label = self.label(i)
+            if label is None:
+                raise SourceError(f"{self.root}: {self.name(i)} has no class; name a tree <class>/*.jpg")
+            if label not in known:
+                names = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+                folder = Path(self.root, label)
+                raise SourceError(
+                    f"{folder}: the bundle knows no class {label!r}; name the folders after its labels: {names}"
+                )
+            indices.append(known[label])
+        return indices
 
 
 def _read_regular(path: Path) -> bytes:

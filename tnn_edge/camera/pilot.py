@@ -10,7 +10,7 @@ from typing import Any
 from tnn_edge.camera.choice import Choice
 from tnn_edge.camera.frame import Frame
 from tnn_edge.camera.light_meter import LightMeter
-from tnn_edge.control import Governed, Observation
+from tnn_edge.control import SIGNALS, Governed, Observation
 from tnn_edge.device import PowerReading, PowerSource, Thermometer
 
 __all__ = ["Pilot", "local_hour"]
@@ -104,7 +104,8 @@ class Pilot:
         power = self._power.read()
         temperature_c = self._thermometer.read()
         if (lux := self._light.lux(frame)) is not None:
-            self._lux, self._lux_s = lux, now_s
+            # A scene brighter than its meter guesses reads as more than the sun gives: it is bright all the same.
+            self._lux, self._lux_s = min(lux, SIGNALS["lux"].high), now_s
         if self._is_stale(now_s - self._lux_s, self._period_s):
             self._lux = None
         self._tell(power, frame, temperature_c)

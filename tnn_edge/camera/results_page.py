@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from tnn_edge.camera.database import open_results
 from tnn_edge.errors import InputError
-from tnn_edge.html_page import Page
+from tnn_edge.html_page import Page, figure_svg
 from tnn_edge.html_page import write_page as write_html
 from tnn_edge.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["write_page"]
 
@@ -92,7 +92,7 @@ def _page(connection: sqlite3.Connection, run: sqlite3.Row) -> Page:
         curves = ask(_CURVES, n_bins=_BINS, n_frames=span["n_frames"])
         page.add_heading("The dial, and what it hung on")
         page.add_picture(
-            _svg(curves),
+            figure_svg(_figure(curves)),
             alt="throttle, charge, confidence, light and milliseconds over the frames",
             caption=f"Means over {len(curves)} stretches of frames; the age is the largest in each.",
         )
@@ -135,8 +135,7 @@ def _reason_cells(row: sqlite3.Row) -> list[str]:
     return [printable(row["reason"] or "-"), str(row["n"]), f"{row['u']:.3f}", *costs]
 
 
-def _svg(curves: Sequence[sqlite3.Row]) -> bytes:
-    import matplotlib as mpl
+def _figure(curves: Sequence[sqlite3.Row]) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
@@ -151,10 +150,7 @@ def _svg(curves: Sequence[sqlite3.Row]) -> bytes:
         axes["light"].yaxis.set_minor_formatter(NullFormatter())
     _plot(axes["time"], curves, {"ms": "in the engine", "age_ms": "age of the result"})
     axes["time"].set(ylabel="ms", yscale="log", xlabel="frame")
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "tnn_edge"}):  # and no date: the same rows make the same page
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return figure
 
 
 def _plot(axes: Axes, curves: Sequence[sqlite3.Row], names: dict[str, str]) -> None:

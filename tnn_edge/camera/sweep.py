@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -154,7 +153,7 @@ def _load(
     images: ImageFolder, manifest: Manifest, limit: int | None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], int]:
     """Inputs [N, 3, H, W], classes [N], and how many of the chosen images did not decode."""
-    targets = _targets(images, manifest)
+    targets = images.class_indices(manifest.labels)
     n = len(targets)
     chosen = range(n) if limit is None or limit >= n else [i * n // limit for i in range(limit)]
     preprocessor = Preprocessor(manifest.input)
@@ -168,21 +167,3 @@ def _load(
     if not kept:
         raise SourceError(f"none of {len(chosen)} images below {images.root} decodes; look at one with an image viewer")
     return inputs[: len(kept)], np.array(kept, np.int64), len(chosen) - len(kept)
-
-
-def _targets(images: ImageFolder, manifest: Manifest) -> list[int]:
-    """Class of every image, as an index into the manifest's labels."""
-    index = {label: i for i, label in enumerate(manifest.labels)}
-    targets: list[int] = []
-    for i in range(len(images.paths)):
-        label = images.label(i)
-        if label is None:
-            raise SourceError(f"{images.root}: {images.name(i)} has no class; a sweep needs a tree <class>/*.jpg")
-        if label not in index:
-            known = ", ".join(manifest.labels[:10]) + (", ..." if len(manifest.labels) > 10 else "")
-            raise SourceError(
-                f"{Path(images.root, label)}: the bundle knows no class {label!r}; "
-                f"name the folders after its labels: {known}"
-            )
-        targets.append(index[label])
-    return targets

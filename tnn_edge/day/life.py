@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from tnn_edge.camera.light_meter import LightMeter
 from tnn_edge.camera.pilot import Pilot
-from tnn_edge.day.metered import MeteredDevice, SimulatedClock
-from tnn_edge.device import SimulatedPower, SimulatedThermometer
+from tnn_edge.device import SimulatedDevice, SimulatedPower, SimulatedThermometer
 
 if TYPE_CHECKING:
     from tnn_edge.control import Governed
     from tnn_edge.day.answers import Answers
     from tnn_edge.day.scenario import Scenario
     from tnn_edge.day.scenes import Scenes
+    from tnn_edge.plant import BatteryStep
 
 __all__ = ["Life", "live_through"]
 
@@ -94,9 +94,8 @@ def live_through(
         answers: of the network to these pictures.
         on_period: called after each period.
     """
-    period_s = scenario.period_s
-    clock = SimulatedClock()
-    device = _device(scenario, scenes, clock)
+    plant = _Plant(scenario, scenes)
+    device = plant.device
     life = Life.before(scenario.n_periods, scenario.start_soc)
     pilot: Pilot | None = None
     for i in range(scenario.n_periods):
@@ -111,32 +110,17 @@ def live_through(
             _hear(pilot, life, answers, i, point, scenario)
             compute_w = scenario.board.compute_w * answers.macs_share[point]
         else:
-            pilot = None
             answers.of(i)  # other policies may be awake
             life.right_share[i] = compute_w = 0.0
             life.reason.append(None)
-        _pass_period(device, clock, life, i, period_s, compute_w)
+        plant.pass_period(life, i, compute_w)
+        if life.is_brown_out[i]:
+            pilot = None
         on_period(life)
     return life
 
 
-def _device(scenario: Scenario, scenes: Scenes, clock: SimulatedClock) -> MeteredDevice:
-    def at(values: Floats) -> Callable[[float], float]:
-        return lambda seconds: float(values[min(int(seconds / scenario.period_s), len(values) - 1)])
-
-    return MeteredDevice(
-        battery=scenario.battery,
-        soc=scenario.start_soc,
-        panel=scenario.panel,
-        irradiance_w_m2=at(scenes.irradiance_w_m2),
-        air_c=at(scenes.air_c),
-        thermal=scenario.thermal,
-        step_s=scenario.period_s,
-        clock=clock,
-    )
-
-
-def _pilot(policy: Governed[Any], scenario: Scenario, device: MeteredDevice) -> Pilot:
+def _pilot(policy: Governed[Any], scenario: Scenario, device: SimulatedDevice) -> Pilot:
     return Pilot(
         policy,
         power=SimulatedPower(device),
@@ -157,18 +141,37 @@ def _hear(pilot: Pilot, life: Life, answers: Answers, i: int, point: int, scenar
         pilot.learn(float(confidence), (i + j / scenario.images_per_period) * scenario.period_s)
 
 
-def _pass_period(
-    device: MeteredDevice, clock: SimulatedClock, life: Life, i: int, period_s: float, compute_w: float
-) -> None:
-    """Let the time of a period pass, and note where the energy went."""
-    names = "load_wh panel_wh spilled_wh lost_wh".split()
-    before = [getattr(device, name) for name in names]
-    on_s, n_brown_outs = device.on_s, device.n_brown_outs
-    clock.seconds = (i + 1) * period_s
-    device.advance()
-    for name, was in zip(names, before, strict=True):
-        getattr(life, name)[i] = getattr(device, name) - was
-    life.on_share[i] = (device.on_s - on_s) / period_s
-    life.compute_wh[i] = compute_w * (device.on_s - on_s) / 3600.0
-    life.is_brown_out[i] = device.n_brown_outs > n_brown_outs
-    life.soc[i] = device.soc
+class _Plant:
+    """The modelled device on a clock that moves period by period, and where its energy goes."""
+
+    def __init__(self, scenario: Scenario, scenes: Scenes) -> None:
+        def at(values: Floats) -> Callable[[float], float]:
+            return lambda seconds: float(values[min(int(seconds / scenario.period_s), len(values) - 1)])
+
+        self._period_s = scenario.period_s
+        self._now_s = 0.0
+        self._steps: list[tuple[float, BatteryStep]] = []
+        self.device = SimulatedDevice(
+            battery=scenario.battery,
+            soc=scenario.start_soc,
+            panel=scenario.panel,
+            irradiance_w_m2=at(scenes.irradiance_w_m2),
+            air_c=at(scenes.air_c),
+            thermal=scenario.thermal,
+            step_s=scenario.period_s,
+            on_step=lambda seconds, flow: self._steps.append((seconds, flow)),
+            clock=lambda: self._now_s,
+        )
+
+    def pass_period(self, life: Life, i: int, compute_w: float) -> None:
+        """Let the time of a period pass, and note where the energy went."""
+        self._steps.clear()
+        self._now_s = (i + 1) * self._period_s
+        self.device.advance()
+        for name in ("load_wh", "panel_wh", "spilled_wh", "lost_wh"):
+            getattr(life, name)[i] = sum(float(getattr(flow, name)[0]) for _, flow in self._steps)
+        on_s = sum(seconds * float(flow.on_share[0]) for seconds, flow in self._steps)
+        life.on_share[i] = on_s / self._period_s
+        life.compute_wh[i] = compute_w * on_s / 3600.0
+        life.is_brown_out[i] = any(flow.is_brown_out[0] for _, flow in self._steps)
+        life.soc[i] = self.device.soc

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +45,7 @@ class Scenes:
         self._seed = seed
         self._size = manifest.input.shape[3], manifest.input.shape[2]
         self._folder = ImageFolder(scenario.images)
-        self._targets = _class_indices(self._folder, manifest.labels)
+        self._targets = self._folder.class_indices(manifest.labels)
         self._photograph = lru_cache(_KEPT)(self._read)
         self._passes = lru_cache(16)(self._draw_pass)
         self._first_frames: dict[int, Frame] = {}
@@ -105,20 +104,3 @@ class Scenes:
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
-
-
-def _class_indices(images: ImageFolder, labels: list[str] | tuple[str, ...]) -> list[int]:
-    index = {label: i for i, label in enumerate(labels)}
-    targets: list[int] = []
-    for i in range(len(images.paths)):
-        label = images.label(i)
-        if label is None:
-            raise SourceError(f"{images.root}: {images.name(i)} has no class; a day needs a tree <class>/*.jpg")
-        if label not in index:
-            known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
-            folder = Path(images.root, label)
-            raise SourceError(
-                f"{folder}: the network knows no class {label!r}; name the folders after its labels: {known}"
-            )
-        targets.append(index[label])
-    return targets

@@ -31,6 +31,7 @@ class SimulatedDevice:
         load_w: power the board draws while it is on; set it as the work changes.
         mains_w: power of a plugged-in charger, 0 for none; set it to plug and unplug.
         step_s: longest step of the plant.
+        on_step: told of each step of the plant: its seconds, and where the energy went in it.
         clock: seconds that never run backwards; a faster clock makes a faster day.
     """
 
@@ -46,6 +47,7 @@ class SimulatedDevice:
         load_w: float = 0.0,
         mains_w: float = 0.0,
         step_s: float = 60.0,
+        on_step: Callable[[float, BatteryStep], None] = lambda seconds, flow: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not step_s > 0.0:
@@ -61,6 +63,7 @@ class SimulatedDevice:
         self._state = battery.state(soc)
         self._temperature_c = air_c(0.0)
         self._seconds = 0.0
+        self._on_step = on_step
         self._clock = clock
         self._start = clock()
 
@@ -123,6 +126,7 @@ class SimulatedDevice:
         after = self.thermal.step(self._temperature_c, power_w=power_w, air_c=self.air_c(middle), seconds=seconds)
         self._temperature_c = float(after)
         self._seconds += seconds
+        self._on_step(seconds, flow)
 
     def _flow(self, seconds: float) -> tuple[BatteryState, BatteryStep]:
         middle = self._seconds + seconds / 2
