@@ -7,6 +7,7 @@ import torch
 from tnn_edge.nn.dataset import ImageSet, normalised
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.norm import Statistics, measure_statistics, read_statistics
+from train.batches import seen_by_sensor
 from train.recipe import Recipe
 
 __all__ = ["measure_table"]
@@ -16,10 +17,14 @@ def measure_table(network: ThrottleableNetwork, data: ImageSet, recipe: Recipe, 
     """Normalisation statistics of every operating point, u rising, each measured on the sliced network.
 
     Measured from u = 1 downwards: channels that a point leaves off keep the statistics of the next larger one.
+    Where the training saw its images through the sensor, so are these: u = 1 has the running statistics of that mixture.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     chosen = torch.randperm(len(data), generator=generator)[: recipe.throttle.statistics_images]
-    inputs = [normalised(data.images[part], recipe.data.mean, recipe.data.std) for part in chosen.split(batch)]
+    images = data.images[chosen]
+    if recipe.data.light is not None:
+        images = seen_by_sensor(images, recipe.data.light, generator)
+    inputs = [normalised(part, recipe.data.mean, recipe.data.std) for part in images.split(batch)]
     row: Statistics = read_statistics(network)
     table = [row]  # u = 1 keeps its running statistics: it is the plain network
     for _, gates in reversed(network.schedule.operating_points(recipe.seed)[:-1]):

@@ -56,7 +56,7 @@ class ThrottleSettings(_Settings):
     statistics: Literal["shared", "per_point"]
     """``per_point`` re-estimates them at the end of training; the sandwich answers at chance without."""
     statistics_images: int = Field(4096, gt=0)
-    """Training images (without augmentation) over which they are re-estimated."""
+    """Training images (without crop and flip) over which they are re-estimated."""
 
 
 class LightSettings(_Settings):

@@ -66,7 +66,8 @@ def run(place: Path, calls: Calls, *, lines_before: int = 0, room: int = resourc
     """Run in a child process that hears Ctrl-C, which a shell's background job and its children do not."""
     (place / "out").mkdir(parents=True)
     (place / "out" / "frames.jsonl").write_text("{}\n" * lines_before)
-    (place / "policy.toml").symlink_to("../policy.toml")
+    for shared in ("policy.toml", "sys"):
+        (place / shared).symlink_to(f"../{shared}")
     (place / "camera.toml").write_text((place.parent / "camera.toml").read_text())
     if (child := os.fork()) == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -56,6 +56,7 @@ def folder(tmp_path: Path, tiny_bundle: Path) -> Path:
     """What GOOD names."""
     (tmp_path / "bundle").symlink_to(tiny_bundle)
     (tmp_path / "policy.toml").write_text(POLICY)
+    (tmp_path / "supplies").mkdir()
     write_images(tmp_path / "images", 2)
     return tmp_path
 
@@ -106,7 +107,7 @@ def test_the_shortest_file_has_defaults_for_the_rest(folder: Path) -> None:
     assert (config.power.root, config.temperature.root) == (Path("/sys/class/power_supply"), Path("/sys/class"))
     assert config.temperature.zone is None
     assert config.light == LightMeter()
-    assert [to for _, to in config.output] == [None, None, None]
+    assert (config.output.files, config.output.commit_period_s) == ({}, 1.0)
 
 
 def test_relative_paths_begin_in_the_files_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +130,7 @@ def test_paths_may_be_absolute_or_begin_at_home(
     monkeypatch.setenv("HOME", str(folder))
     text = GOOD.replace('"bundle"', '"~/bundle"').replace('"policy.toml"', f'"{folder}/policy.toml"')
     text = text.replace('"images"', '"~/images"').replace('"out/frames.db"', '"~/frames.db"')
+    text = text.replace('"supplies"', '"~/supplies"')
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     config = read(elsewhere, text)
     assert config.engine.bundle == folder / "bundle"
@@ -209,6 +211,9 @@ FAULTS = [
     ('"out/page.html"', f'"{"x" * 300}"', "28: output.page: leads nowhere (File name too long); name another"),
     ('"out/frames.db"', '"policy.toml/x"', "27: output.database: leads nowhere (Not a directory); name another"),
     ('"supplies"', '"a\\u0000b"', "14: power.root: leads nowhere ("),
+    ('"supplies"', '"suplies"', "14: power.root: there is no folder "),
+    ('"/sys/class"', '"policy.toml"', "18: temperature.root: there is no folder "),
+    ('page = "out/page.html"', 'page = "out/page.html"\ncommit_period_s = 0', "29: output.commit_period_s: must be greater than 0"),
     # Outputs that would destroy something.
     ('"out/frames.jsonl"', '"images"', "26: output.lines: {folder}/images is a folder; name a file in it"),
     ('"out/frames.jsonl"', '"camera.toml"', "26: output.lines: {folder}/camera.toml is this file itself; name another"),

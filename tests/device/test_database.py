@@ -154,7 +154,7 @@ def test_rows_are_committed_about_once_a_second(tmp_path: Path) -> None:
 
 def test_another_program_reads_meanwhile_and_holds_nobody_up(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "r.db"
-    with database(path, clock=clock) as results, closing(open_results(path)) as reader:
+    with database(path, clock=clock) as results, open_results(path) as reader:
         results._connection.execute("PRAGMA busy_timeout = 1")
         reader.execute("BEGIN")
         n_before = reader.execute("SELECT count(*) FROM frames").fetchone()[0]
@@ -248,8 +248,8 @@ def refusal(path: Path) -> str:
     with pytest.raises(InputError) as raised:
         database(path)
     assert path.read_bytes() == before  # nothing of somebody else's is changed
-    with pytest.raises(InputError) as read:
-        open_results(path)
+    with pytest.raises(InputError) as read, open_results(path):
+        pass
     assert str(read.value) == str(raised.value)
     return str(raised.value)
 
@@ -295,14 +295,16 @@ def test_a_place_where_no_file_can_be_is_one_clear_error(where: str, tmp_path: P
 
 
 def test_reading_asks_for_a_database_that_is_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no file .*r\.db; `tnn-edge run CONFIG\.toml` writes one where"):
-        open_results(tmp_path / "r.db")
+    missing = r"there is no file .*r\.db; `tnn-edge run CONFIG\.toml` writes one where"
+    with pytest.raises(InputError, match=missing), open_results(tmp_path / "r.db"):
+        pass
     assert not (tmp_path / "r.db").exists()
     with database(tmp_path / "r.db"):
         pass
-    with closing(open_results(tmp_path / "r.db")) as reader:
-        with pytest.raises(sqlite3.OperationalError, match="attempt to write a readonly database"):
-            reader.execute("DELETE FROM runs")
+    refusal = r"r\.db cannot be read \(attempt to write a readonly database\); move it away, or name another file"
+    with pytest.raises(TnnEdgeError, match=refusal), open_results(tmp_path / "r.db") as reader:
+        reader.execute("DELETE FROM runs")
+    with open_results(tmp_path / "r.db") as reader:
         assert reader.execute("SELECT bundle FROM runs").fetchone()["bundle"] == "tiny"
 
 

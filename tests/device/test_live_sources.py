@@ -92,7 +92,7 @@ def test_same_test_source_gives_the_same_pictures() -> None:
         ("test:?fps=nan", r"fps must lie in \(0, 1000\], got nan"),
         ("test:?fps=fast", r"test:\?fps=fast: could not convert .*; write for example test:\?fps=30&size=640x480"),
         ("test:?size=640", r"test:\?size=640: size is WIDTHxHEIGHT; write for example"),
-        ("test:?size=0x10", "size must be at least 1x1, got 0x10"),
+        ("test:?size=0x10", "size must lie between 1x1 and 8294400 pixels, got 0x10"),
         ("test:?frames=-1", "frames must not be negative"),
         ("test:?lux=-1", r"lux must lie in \[0, 1000000\], got -1"),
         ("test:?color=red", "a test source has no option color; it has fps, size, frames and lux"),

@@ -18,6 +18,7 @@ from tests.device.sysfs_tree import write_device
 from tnn_edge.camera import Choice, Frame, LightMeter, Pilot
 from tnn_edge.camera.pilot import local_hour
 from tnn_edge.control import (
+    SIGNALS,
     ConstantPolicy,
     Governed,
     GovernorSettings,
@@ -91,6 +92,10 @@ def pilot_on(
         light=LightMeter() if light is None else light,
         **options,
     )
+
+
+def by_light() -> RulePolicy:
+    return RulePolicy([Rule(name="dim", when=(below("lux", 20),), u=0.3), Rule(name="normal", when=(), u=0.6)])
 
 
 def by_soc() -> RulePolicy:
@@ -461,3 +466,21 @@ def test_a_time_that_is_none_is_refused(name: str, value: float) -> None:
     times: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=rf"{name} must be a finite number above 0, got {value:g}"):
         pilot_on(by_soc(), **times)
+
+
+def test_a_picture_that_cannot_tell_is_told_too() -> None:
+    notes: list[str] = []
+    pilot = pilot_on(by_light(), on_note=notes.append)
+    black = {"image": np.zeros((48, 64, 3), np.uint8), "exposure": Exposure(seconds=0.01, gain=1.0)}
+    for i in range(3):
+        pilot.choose(frame(START_S + i, **black))
+    assert notes == ["lux is unknown: the picture is too dark or too white to tell"]
+
+
+def test_more_light_than_the_table_of_signals_has_is_the_most_it_has() -> None:
+    white = np.full((48, 64, 3), 240, np.uint8)
+    exposure = Exposure(seconds=1e-5, gain=1.0)
+    estimate = ImageSensor().estimate_lux(white, exposure)
+    assert estimate is not None
+    assert estimate > SIGNALS["lux"].high
+    assert pilot_on(by_light()).choose(frame(START_S, image=white, exposure=exposure)).observed["lux"] == 200_000.0

@@ -14,7 +14,7 @@ from tests.device.conftest import Command
 from tnn_edge.camera import Accounting, Record
 from tnn_edge.camera.database import ResultDatabase
 from tnn_edge.camera.results_page import write_page
-from tnn_edge.errors import InputError
+from tnn_edge.errors import InputError, TnnEdgeError
 
 pytest.importorskip("matplotlib")
 
@@ -167,6 +167,16 @@ def test_a_run_that_goes_on_or_was_cut_off_has_a_page(database: Path) -> None:
     cells = read_page(page)
     assert "It has not ended, or was cut off." in cells.text
     assert cells.tables[0][0][0] == "reason"
+
+
+def test_a_damaged_database_is_one_clear_error(database: Path) -> None:
+    size = database.stat().st_size
+    with database.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    with pytest.raises(TnnEdgeError, match=r"frames\.db cannot be read \(.* malformed\); move it away"):
+        write_page(database, database.with_name("page.html"))
+    assert not database.with_name("page.html").exists()
 
 
 def test_a_run_without_a_record_has_a_page(tmp_path: Path) -> None:

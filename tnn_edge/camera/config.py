@@ -101,7 +101,7 @@ def read_config(path: Path, *, source: str | None = None) -> CameraConfig:
         power=table.power.model_copy(update={"root": _path(folder, table.power.root)}),
         temperature=table.temperature.model_copy(update={"root": _path(folder, table.temperature.root)}),
         light=light,
-        output=OutputTable(**{name: to and _path(folder, to) for name, to in table.output}),
+        output=table.output.model_copy(update={name: _path(folder, to) for name, to in table.output.files.items()}),
     )
 
 
@@ -115,7 +115,7 @@ def _paths(table: ConfigTable) -> Iterator[tuple[Place, Path]]:
     yield ("policy", "file"), table.policy.file
     yield ("power", "root"), table.power.root
     yield ("temperature", "root"), table.temperature.root
-    yield from ((("output", name), to) for name, to in table.output if to is not None)
+    yield from ((("output", name), to) for name, to in table.output.files.items())
 
 
 def _path_faults(path: Path, table: ConfigTable) -> Iterator[Fault]:
@@ -134,6 +134,11 @@ def _path_faults(path: Path, table: ConfigTable) -> Iterator[Fault]:
         taken[policy.resolve()] = "the policy file"
         if not policy.is_file():
             yield Fault(("policy", "file"), f"there is no file {policy}")
+    for table_name, sensors in (("power", table.power), ("temperature", table.temperature)):
+        root = found.get((table_name, "root"))
+        # The kernel's own folder may be missing on a machine without sensors; one that somebody wrote down must not.
+        if "root" in sensors.model_fields_set and root is not None and not root.is_dir():
+            yield Fault((table_name, "root"), f"there is no folder {root}")
     if table.output.page is not None and table.output.database is None:
         yield Fault(("output", "page"), "the page is drawn from the database; name a database too")
     outputs = {str(place[1]): to for place, to in found.items() if place[0] == "output"}

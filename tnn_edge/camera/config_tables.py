@@ -138,11 +138,19 @@ class OutputTable(_Table):
         lines: file of JSON lines, one per frame; each run adds to it.
         database: SQLite file; each run adds to it.
         page: HTML page of the run, written when it ends.
+        commit_period_s: seconds between two commits to the database; a power cut takes no more.
     """
 
     lines: Path | None = None
     database: Path | None = None
     page: Path | None = None
+    commit_period_s: Annotated[float, Field(gt=0.0, le=3600.0)] = 1.0
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files that are asked for, by key."""
+        named = {name: getattr(self, name) for name in ("lines", "database", "page")}
+        return {name: to for name, to in named.items() if to is not None}
 
 
 class ConfigTable(_Table):

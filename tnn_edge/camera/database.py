@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -26,9 +26,6 @@ _APPLICATION_ID = 0x746E6E65
 
 _VERSION = 1
 """Of the tables, in the file's `user_version`."""
-
-_COMMIT_S = 1.0
-"""Every commit wakes the disk; a loss of power costs as much."""
 
 _NO_UNICODE = re.compile("[\ud800-\udfff]")
 
@@ -68,6 +65,7 @@ class ResultDatabase:
         digest: its identity.
         config: text of the configuration.
         accounting: of the run; noted when it ends.
+        commit_period_s: seconds between two commits, each of which waits for the disk.
         clock: seconds, monotonic.
 
     Raises:
@@ -84,11 +82,13 @@ class ResultDatabase:
         digest: str,
         config: str,
         accounting: Accounting,
+        commit_period_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
         self.ended_by: str | None = None
         self._accounting = accounting
+        self._commit_period_s = commit_period_s
         self._clock = clock
         self._frames: list[dict[str, Any]] = []
         self._decisions: list[dict[str, Any]] = []
@@ -134,7 +134,7 @@ class ResultDatabase:
 
     def commit_if_due(self) -> None:
         """Write what has been waiting for a second; to be called too while no frame comes."""
-        if self._clock() - self._committed_s >= _COMMIT_S:
+        if self._clock() - self._committed_s >= self._commit_period_s:
             self._commit()
 
     def _end(self, ended_by: str) -> None:
@@ -176,27 +176,24 @@ class ResultDatabase:
             yield
 
 
-def open_results(path: Path) -> sqlite3.Connection:
-    """Open a result database for reading; rows come as `sqlite3.Row`.
+@contextmanager
+def open_results(path: Path) -> Iterator[sqlite3.Connection]:
+    """A result database to read from; rows come as `sqlite3.Row`.
 
     Raises:
         InputError: there is no such file, or it is something else.
-        TnnEdgeError: it cannot be read.
+        TnnEdgeError: it cannot be read, in the body of `with` too.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}; `tnn-edge run CONFIG.toml` writes one where [output] has database")
-    with _told(path, "read", "name another file"):
+    with _told(path, "read", "move it away, or name another file"):
         # The last to close a database tidies its log up, where it may write.
         mode = "rw" if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK) else "ro"
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)
-        connection.row_factory = sqlite3.Row
-        try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA query_only = ON")
             _check(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
+            yield connection
 
 
 def _connect(path: Path) -> sqlite3.Connection:

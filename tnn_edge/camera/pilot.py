@@ -131,8 +131,11 @@ class Pilot:
         notes = [f"{name} is unknown: {why}" for name, why in power.reasons.items() if name in self.policy.signals]
         if temperature_c is None:
             notes += [f"temperature_c is unknown: {why}" for why in self._thermometer.notes]
-        if frame.image is not None and not self._light.knows_exposure(frame):
-            notes.append("lux is unknown: the source does not say how its frames are exposed; [light] may")
+        if self._lux is None and frame.image is not None:
+            why = "the picture is too dark or too white to tell"
+            if not self._light.knows_exposure(frame):
+                why = "the source does not say how its frames are exposed; [light] may"
+            notes.append(f"lux is unknown: {why}")
         for note in notes:
             if note.partition(" ")[0] in self.policy.signals and note not in self._told:
                 self._told.add(note)

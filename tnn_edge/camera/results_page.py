@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +59,7 @@ def write_page(database: Path, path: Path, *, run: int | None = None) -> int:
         InputError: there is no such database, or no such run in it.
         TnnEdgeError: the page could not be written.
     """
-    with closing(open_results(database)) as connection:
+    with open_results(database) as connection:
         row = _run(connection, database, run)
         page = _page(connection, row)
     write_html(path, page)

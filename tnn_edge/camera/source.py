@@ -56,6 +56,8 @@ def source_opener(spec: str, *, folder: Path = Path()) -> Callable[[], FrameSour
     """
     if "\0" in spec:
         raise SourceError(f"{spec!r} is no source: no name holds a NUL")
+    if not spec:
+        raise SourceError("the source has no name; name a camera, a stream, a video or a folder of images")
     if camera := _CAMERA.fullmatch(spec):
         return partial(Camera, int(camera[1]))
     if spec.startswith("/dev/"):

@@ -19,6 +19,8 @@ _SHIFT_PX = 4
 _GREY = 0.18
 """Mean reflectance of the scene, that of the usual grey card."""
 
+_MAX_PIXELS = 3840 * 2160
+
 _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
 
 
@@ -52,18 +54,15 @@ class SyntheticCamera(FrameSource):
     ) -> None:
         if not 0.0 < fps <= 1000.0:
             raise SourceError(f"test source: fps must lie in (0, 1000], got {fps:g}")
-        if not (width >= 1 and height >= 1):
-            raise SourceError(f"test source: size must be at least 1x1, got {width}x{height}")
+        if not (width >= 1 and height >= 1 and width * height <= _MAX_PIXELS):
+            raise SourceError(f"test source: size must lie between 1x1 and {_MAX_PIXELS} pixels, got {width}x{height}")
         if not 0.0 <= lux <= 1e6:
             raise SourceError(f"test source: lux must lie in [0, 1000000], got {lux:g}")
         self.n_frames = n_frames
         self.description = f"test source of {fps:g} frames/s, {width} x {height}"
         self._period_s = 1.0 / fps
         self._clock, self._monotonic, self._sleep = clock, monotonic, sleep
-        sensor = ImageSensor()
-        rng = np.random.default_rng(0)
-        self._exposure = sensor.exposure(lux)
-        self._picture = sensor.capture(_scene(height, width, rng), lux, rng)
+        self._width, self._height, self._lux = width, height, lux
 
     @classmethod
     def parse(cls, spec: str) -> SyntheticCamera:
@@ -90,6 +89,10 @@ class SyntheticCamera(FrameSource):
         return cls(fps=fps, width=int(size[1]), height=int(size[2]), n_frames=n_frames or None, lux=lux)
 
     def __iter__(self) -> Iterator[Frame]:
+        sensor = ImageSensor()
+        rng = np.random.default_rng(0)
+        exposure = sensor.exposure(self._lux)
+        picture = sensor.capture(_scene(self._height, self._width, rng), self._lux, rng)
         start_s = self._monotonic()
         index = 0
         while self.n_frames is None or index < self.n_frames:
@@ -102,8 +105,8 @@ class SyntheticCamera(FrameSource):
                 name="test",
                 captured_at=captured_at,
                 captured_s=captured_s,
-                image=np.roll(self._picture, _SHIFT_PX * index, axis=1),
-                exposure=self._exposure,
+                image=np.roll(picture, _SHIFT_PX * index, axis=1),
+                exposure=exposure,
             )
             index += 1
 

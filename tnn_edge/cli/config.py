@@ -25,7 +25,7 @@ def check_config(
     config = read_config(file)
     manifest = open_bundle(config.engine.bundle).manifest
     reads = ", ".join(sorted(config.policy.signals)) or "no signal"
-    left = [f"{name} in {to}" for name, to in config.output if to is not None] or ["JSON lines on stdout"]
+    left = [f"{name} in {to}" for name, to in config.output.files.items()] or ["JSON lines on stdout"]
     typer.echo(f"{printable(str(file))}: right")
     typer.echo(f"runs {printable(manifest.name)}, {len(manifest.operating_points)} operating points")
     typer.echo(

@@ -75,7 +75,7 @@ def run(
     accounting goes to stderr: captured = processed + dropped + failed. Ctrl-C finishes the frame in hand and exits with
     130, SIGTERM with 143; the exit code is 1 when every frame failed.
     """
-    if what.endswith(_CONFIG_SUFFIX):
+    if what.lower().endswith(_CONFIG_SUFFIX):
         _refuse(context, _OF_A_SOURCE, f"is for a source; {what} says it instead")
         _job_of_config(Path(what), source, limit=limit, as_json=as_json).execute()
         return
@@ -143,9 +143,8 @@ def _open_lines(output: OutputTable) -> LineFile | None:
     from tnn_edge.camera.line_file import LineFile
     from tnn_edge.html_page import check_can_write_page
 
-    for _, to in output:
-        if to is not None:
-            _make_folder(to.parent)
+    for to in output.files.values():
+        _make_folder(to.parent)
     if output.page is not None:
         check_can_write_page(output.page)
     return None if output.lines is None else LineFile(output.lines, append=True)
@@ -186,6 +185,7 @@ def _database(config: CameraConfig, path: Path) -> Callable[[str, tnn_edge.Engin
         digest=engine.bundle.digest,
         config=config.text,
         accounting=accounting,
+        commit_period_s=config.output.commit_period_s,
     )
 
 
