@@ -17,7 +17,7 @@ def measure_table(network: ThrottleableNetwork, data: ImageSet, recipe: Recipe, 
     """Normalisation statistics of every operating point, u rising, each measured on the sliced network.
 
     Measured from u = 1 downwards: channels that a point leaves off keep the statistics of the next larger one.
-    Where the training saw its images through the sensor, so are these: u = 1 has the running statistics of that mixture.
+    Images are seen through the sensor as in the training: u = 1 has the running statistics of that mixture.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     chosen = torch.randperm(len(data), generator=generator)[: recipe.throttle.statistics_images]

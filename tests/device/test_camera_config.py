@@ -213,7 +213,7 @@ FAULTS = [
     ('"supplies"', '"a\\u0000b"', "14: power.root: leads nowhere ("),
     ('"supplies"', '"suplies"', "14: power.root: there is no folder "),
     ('"/sys/class"', '"policy.toml"', "18: temperature.root: there is no folder "),
-    ('page = "out/page.html"', 'page = "out/page.html"\ncommit_period_s = 0', "29: output.commit_period_s: must be greater than 0"),
+    ('"out/page.html"', '"out/page.html"\ncommit_period_s = 0', "29: output.commit_period_s: must be greater than 0"),
     # Outputs that would destroy something.
     ('"out/frames.jsonl"', '"images"', "26: output.lines: {folder}/images is a folder; name a file in it"),
     ('"out/frames.jsonl"', '"camera.toml"', "26: output.lines: {folder}/camera.toml is this file itself; name another"),
