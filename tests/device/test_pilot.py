@@ -471,9 +471,9 @@ def test_a_time_that_is_none_is_refused(name: str, value: float) -> None:
 def test_a_picture_that_cannot_tell_is_told_too() -> None:
     notes: list[str] = []
     pilot = pilot_on(by_light(), on_note=notes.append)
-    black = {"image": np.zeros((48, 64, 3), np.uint8), "exposure": Exposure(seconds=0.01, gain=1.0)}
+    black, exposure = np.zeros((48, 64, 3), np.uint8), Exposure(seconds=0.01, gain=1.0)
     for i in range(3):
-        pilot.choose(frame(START_S + i, **black))
+        pilot.choose(frame(START_S + i, image=black, exposure=exposure))
     assert notes == ["lux is unknown: the picture is too dark or too white to tell"]
 
 
