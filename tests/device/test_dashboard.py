@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console, RenderableType
 
 from tnn_edge.camera import Accounting, Record
-from tnn_edge.camera.dashboard import answer_text, dashboard, frame_text, meter
+from tnn_edge.camera.dashboard import answer_text, dashboard, frame_text
+from tnn_edge.camera.live_display import share_bar
 
 KNOWN = {
     "soc": 0.5,
@@ -77,9 +78,9 @@ def test_light_has_three_digits_from_starlight_to_noon(lux: float, said: str) ->
 
 
 def test_a_bar_is_as_long_as_its_share() -> None:
-    n_columns = bar(shown(meter(1.0)))
+    n_columns = bar(shown(share_bar(1.0)))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        assert bar(shown(meter(share))) == n_columns * share
+        assert bar(shown(share_bar(share))) == n_columns * share
     view = rows(record(u=1.0, confidence=0.25))
     assert [bar(view[name]) for name in ("u", "battery", "answer")] == [n_columns, n_columns / 2, n_columns / 4]
 
@@ -88,8 +89,8 @@ def test_what_is_unknown_is_said_to_be_and_has_no_bar() -> None:
     view = rows(record(observed=dict.fromkeys(KNOWN)))
     assert view["battery"].split() == ["battery", "unknown"]
     assert view["light"].split() == ["light", "unknown"]
-    assert bar(shown(meter(None), colours="standard")) == 0
-    assert bar(shown(meter(0.0), colours="standard")) == bar(shown(meter(1.0)))
+    assert bar(shown(share_bar(None), colours="standard")) == 0
+    assert bar(shown(share_bar(0.0), colours="standard")) == bar(shown(share_bar(1.0)))
     assert rows(record(observed=None, reason=None, decision=None))["battery"].split() == ["battery", "unknown"]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.workshop.conftest import colours, small_recipe
 from tests.workshop.test_classifier import assert_identical, interrupt_at
+from tests.workshop.test_recipe import GOOD as PLAIN
 from tnn_edge.errors import RunError
 from tnn_edge.nn.dataset import normalised
 from tnn_edge.plant import ImageSensor, to_linear
@@ -142,24 +143,7 @@ def test_without_light_an_epoch_draws_what_it_drew_before() -> None:
 
 # --- the recipe
 
-GOOD = """
-name = "light"
-[network]
-architecture = "resnet_d"
-sizes = { channels = [8], blocks = [1] }
-[throttle]
-draw = "uniform"
-statistics = "shared"
-[data]
-image_size = 32
-mean = [0.5, 0.5, 0.5]
-std = [0.25, 0.25, 0.25]
-[data.light]
-lux = [1.0, 1000.0]
-share = 0.25
-[optimiser]
-epochs = 2
-"""
+GOOD = PLAIN.replace("[optimiser]", "[data.light]\nlux = [1.0, 1000.0]\nshare = 0.25\n[optimiser]")
 
 
 def read(folder: Path, text: str) -> Recipe:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tnn_edge.bundle.light import LightTable, spread_points
-from tnn_edge.errors import MissingExtraError
+from tnn_edge.picture_file import new_figure
 
 __all__ = ["draw_light_png"]
 
@@ -34,16 +34,9 @@ def draw_light_png(table: LightTable, dial: Sequence[float], *, name: str) -> by
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    # Figures and canvas without pyplot: no global state, and no window system on a device.
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as err:
-        raise MissingExtraError(f"drawing needs matplotlib ({err}): pip install 'tnn-edge[plot]'") from err
+    figure = new_figure(11.0, 4.6)
+    import matplotlib as mpl
 
-    figure = Figure(figsize=(11.0, 4.6), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)  # the figure keeps it
     accuracy, error = figure.subplots(1, 2)
     shown = spread_points(len(dial))
     colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.92, len(shown)))  # yellow is hard to see on white

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tnn_edge.picture_file import check_can_draw, write_picture
+from tnn_edge.picture_file import check_can_draw, new_figure, write_picture
 
 if TYPE_CHECKING:
     from tnn_edge.camera.sweep import Sweep, SweepPoint
@@ -23,12 +23,7 @@ def plot_curve(sweep: Sweep, path: Path) -> None:
         TnnEdgeError: it could not be written.
     """
     check_can_draw(path)
-    # Figures and canvas without pyplot: no global state, and no window system on a device.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 5.0), layout="constrained")
-    FigureCanvasAgg(figure)  # the figure keeps it
+    figure = new_figure(8.0, 5.0)
     axes = figure.subplots()
     points = _distinct(sweep)
     latency_ms = [point.latency_p50_ms for point in points]

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from tnn_edge.camera.accounting import Accounting
-from tnn_edge.camera.live_display import one_line
+from tnn_edge.camera.live_display import one_line, share_bar
 from tnn_edge.camera.pipeline import Record
 
-__all__ = ["answer_text", "dashboard", "frame_text", "meter"]
-
-_BAR_COLUMNS = 24
+__all__ = ["answer_text", "dashboard", "frame_text"]
 
 
 def dashboard(record: Record, accounting: Accounting, n_frames: int | None) -> Table:
@@ -27,20 +23,13 @@ def dashboard(record: Record, accounting: Accounting, n_frames: int | None) -> T
     """
     observed = record.get("observed", {})
     view = Table.grid(padding=(0, 1))
-    view.add_row("u", meter(record["u"]), one_line(f"{record['u']:.2f}  {record.get('reason') or ''}"))
-    view.add_row("battery", meter(observed.get("soc")), one_line(_power_text(observed)))
+    view.add_row("u", share_bar(record["u"]), one_line(f"{record['u']:.2f}  {record.get('reason') or ''}"))
+    view.add_row("battery", share_bar(observed.get("soc"), "green"), one_line(_power_text(observed)))
     view.add_row("light", "", one_line(_lux_text(observed.get("lux"))))
-    view.add_row("answer", meter(record.get("confidence")), one_line(answer_text(record)))
+    view.add_row("answer", share_bar(record.get("confidence"), "blue"), one_line(answer_text(record)))
     counts = f"{accounting.processed} processed, {accounting.dropped} dropped, {accounting.failed} failed"
     view.add_row("frames", "", one_line(f"{frame_text(record, n_frames)}; {counts}"))
     return view
-
-
-def meter(share: float | None) -> ProgressBar | Text:
-    """A bar of a share in [0, 1]; nothing for the unknown."""
-    if share is None:
-        return Text(" " * _BAR_COLUMNS)
-    return ProgressBar(total=1.0, completed=share, width=_BAR_COLUMNS)
 
 
 def frame_text(record: Record, n_frames: int | None) -> str:

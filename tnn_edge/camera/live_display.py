@@ -8,13 +8,16 @@ from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from tnn_edge.printable import printable
 
-__all__ = ["LiveDisplay", "one_line"]
+__all__ = ["LiveDisplay", "one_line", "share_bar"]
 
 _INTERVAL_S = 0.1
+
+_BAR_COLUMNS = 24
 
 
 class LiveDisplay:
@@ -60,6 +63,13 @@ class LiveDisplay:
     def print_above(self, line: str) -> None:
         """Print a line that stays, above what is live."""
         self._live.console.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+
+def share_bar(share: float | None, colour: str = "cyan") -> ProgressBar | Text:
+    """A bar of a share in [0, 1]; nothing for the unknown."""
+    if share is None:
+        return Text(" " * _BAR_COLUMNS)
+    return ProgressBar(total=1.0, completed=share, width=_BAR_COLUMNS, complete_style=colour, finished_style=colour)
 
 
 def one_line(text: str) -> Text:

@@ -11,6 +11,7 @@ from tnn_edge.camera.database import open_results
 from tnn_edge.errors import InputError
 from tnn_edge.html_page import Page, figure_svg
 from tnn_edge.html_page import write_page as write_html
+from tnn_edge.picture_file import new_figure
 from tnn_edge.printable import printable
 
 if TYPE_CHECKING:
@@ -135,11 +136,10 @@ def _reason_cells(row: sqlite3.Row) -> list[str]:
 
 
 def _figure(curves: Sequence[sqlite3.Row]) -> Figure:
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
     rows = ["shares", "light", "time"] if any(row["lux"] is not None for row in curves) else ["shares", "time"]
-    figure = Figure(figsize=(10.0, 1.2 + 1.9 * len(rows)), layout="constrained")
+    figure = new_figure(10.0, 1.2 + 1.9 * len(rows))
     axes: dict[str, Axes] = dict(zip(rows, figure.subplots(len(rows), 1, sharex=True), strict=True))
     _plot(axes["shares"], curves, {"u": "throttle u", "soc": "state of charge", "confidence": "confidence"})
     axes["shares"].set(ylabel="share", ylim=(-0.03, 1.03))

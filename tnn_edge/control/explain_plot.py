@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tnn_edge.control.explain import Explanation
-from tnn_edge.errors import MissingExtraError
+from tnn_edge.picture_file import new_figure
 
 __all__ = ["FINE_LUX", "FINE_SOC", "draw_png"]
 
@@ -39,16 +39,9 @@ def draw_png(explanation: Explanation, *, title: str) -> bytes:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    # Figures and canvas without pyplot: no global state, and no window system on a device.
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.patheffects import withStroke
-    except ImportError as err:
-        raise MissingExtraError(f"drawing a policy needs matplotlib ({err}): pip install 'tnn-edge[plot]'") from err
+    figure = new_figure(10.0, 6.0, dpi=120)
+    from matplotlib.patheffects import withStroke
 
-    figure = Figure(figsize=(10.0, 6.0), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)  # the figure keeps it
     axes = figure.subplots()
     percent = 100.0 * explanation.soc
     mesh = axes.pcolormesh(

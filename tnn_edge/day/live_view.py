@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.panel import Panel
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tnn_edge.camera.live_display import share_bar
 from tnn_edge.day.score import Score
 from tnn_edge.printable import printable
 
@@ -28,8 +28,6 @@ _HOURLY_DAYS = 2
 """A longer run has a line only every six hours."""
 
 _FULL_LUX_LOG10 = 5.0
-
-_BAR_COLUMNS = 30
 
 
 class LiveView:
@@ -79,18 +77,18 @@ class LiveView:
         score = Score.of(life, self._scenario)
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim")
-        grid.add_column(width=_BAR_COLUMNS)
+        grid.add_column()
         grid.add_column(width=32, no_wrap=True)
         soc = float(life.soc[i])
-        grid.add_row("battery", _bar(soc, "red" if soc < 0.15 else "green"), f"{100.0 * soc:.0f} %")
+        grid.add_row("battery", share_bar(soc, "red" if soc < 0.15 else "green"), f"{100.0 * soc:.0f} %")
         reason = life.reason[i]
         doing = "no power" if reason is None else f"{life.u[i]:.2f}  {printable(reason)}"
-        grid.add_row("throttle u", _bar(0.0 if reason is None else float(life.u[i]), "cyan"), Text(doing))
+        grid.add_row("throttle u", share_bar(0.0 if reason is None else float(life.u[i]), "cyan"), Text(doing))
         light = math.log10(max(float(scenes.lux[i]), 1.0)) / _FULL_LUX_LOG10
-        grid.add_row("light", _bar(min(light, 1.0), "yellow"), _lux(scenes, i))
+        grid.add_row("light", share_bar(min(light, 1.0), "yellow"), _lux(scenes, i))
         ms = "" if math.isnan(life.ms[i]) else f"{life.ms[i]:.2f} ms an image"
         so_far = 0.0 if score.accuracy is None else score.accuracy
-        grid.add_row("accuracy", _bar(so_far, "blue"), f"{_accuracy(score)} so far   {ms}")
+        grid.add_row("accuracy", share_bar(so_far, "blue"), f"{_accuracy(score)} so far   {ms}")
         done = 100.0 * life.n_done / self._scenario.n_periods
         title = f"{printable(self._name)}   {self._time(life.n_done)}   {done:.0f} %"
         return Panel(grid, title=Text(title), title_align="left", expand=False)
@@ -100,10 +98,6 @@ class LiveView:
         minutes = round(60.0 * hours)
         day = f"day {minutes // 1440 + 1} " if self._scenario.n_days > 1 else ""
         return f"{day}{minutes // 60 % 24:02d}:{minutes % 60:02d}"
-
-
-def _bar(share: float, colour: str) -> ProgressBar:
-    return ProgressBar(total=1.0, completed=share, width=_BAR_COLUMNS, complete_style=colour, finished_style=colour)
 
 
 def _lux(scenes: Scenes, i: int) -> str:

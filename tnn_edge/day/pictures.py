@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tnn_edge.day.table import label
 from tnn_edge.html_page import figure_svg
+from tnn_edge.picture_file import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,12 +129,10 @@ class _Drawing:
     """One pair of axes over the time of a run."""
 
     def __init__(self, scenario: Scenario, height: float) -> None:
-        from matplotlib.figure import Figure
-
         self.svg = b""
         self.edges_h = scenario.start_hour + np.arange(scenario.n_periods + 1) * scenario.period_s / 3600.0
         self.middle_h = (self.edges_h[:-1] + self.edges_h[1:]) / 2.0
-        self.figure = Figure(figsize=(10.4, height), layout="constrained")
+        self.figure = new_figure(10.4, height)
         self.axes: Axes = self.figure.subplots()
         self.axes.spines[["top", "right"]].set_visible(False)
         self.axes.grid(axis="y", alpha=0.3)
