@@ -293,6 +293,7 @@ def test_a_source_faster_than_the_engine_is_accounted_for_exactly_however_it_goe
     assert err.endswith(f"{run['ended_by'].replace('SourceError', 'error')}\n") == (then != "ends")
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_while_the_engine_loads_ends_with_130_and_leaves_nothing(
     tmp_path: Path, tiny_bundle: Path, tnn_edge_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_page_that_cannot_be_is_told_before_the_run(
     assert re.match(r"error: folder .*day\.toml cannot be made \(File exists\); name another one\n", err)
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_ends_with_130_and_leaves_no_page(
     tnn_edge_command: Command, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

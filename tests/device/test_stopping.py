@@ -110,20 +110,17 @@ def test_a_full_stdout_ends_the_run_in_one_line(unbuffered: str, tiny_bundle: Pa
     assert error == "error: stdout cannot be written (No space left on device); send it elsewhere"
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_a_second_signal_does_what_it_always_did() -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with StopRequest() as stop:
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.is_set()
+        assert stop.exit_code == 130
+        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-            assert stop.is_set()
-            assert stop.exit_code == 130
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-        with StopRequest():
-            pass
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with StopRequest():
+        pass
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
