@@ -21,12 +21,12 @@ def check_writable(path: Path, kind: str) -> None:
         InputError: the folder of `path` is not there, or `path` is no regular file.
         TnnEdgeError: no file can be made there.
     """
-    partial = _partial(path)
     try:
         if not path.parent.is_dir():
             raise InputError(f"folder {path.parent} does not exist; make it first")
         if path.exists() and not path.is_file():  # a device, say, which the file would replace
-            raise InputError(f"{path} is a folder, a device or a pipe; name a {kind}")
+            raise InputError(f"{path} is a folder, a device or a pipe; name another {kind}")
+        partial = _partial(path)
         partial.touch()
         partial.unlink()
     except OSError as err:

@@ -311,3 +311,17 @@ def test_a_mutated_example_is_refused_with_file_line_and_key_or_means_the_same(t
     )
     for field in ("stall_s", "engine", "policy_settings", "power", "temperature", "light"):
         assert getattr(config, field) == getattr(original, field)
+
+
+def test_a_source_that_is_not_there_is_a_fault_of_the_file(folder: Path) -> None:
+    rows = faults_of(folder, GOOD.replace('"images"', '"nope.mp4"'))
+    assert rows[0].startswith(f"2: source.spec: {folder / 'nope.mp4'} does not exist; name ")
+
+
+def test_faults_of_the_policy_are_told_beside_those_of_the_camera(folder: Path) -> None:
+    (folder / "policy.toml").write_text(POLICY.replace("unknown_u = 0.25", "unknown_u = 2"))
+    with pytest.raises(ConfigError) as raised:
+        read(folder, GOOD.replace("gain = 2", "gain = 0"))
+    camera, policy = str(raised.value).split("\n")
+    assert camera.startswith(f"{folder / 'camera.toml'}:22: light.gain: ")
+    assert policy.startswith(f"{folder / 'policy.toml'}:3: governor.unknown_u: ")

@@ -102,3 +102,13 @@ def test_light_is_unknown_where_nothing_tells_it() -> None:
 def test_a_reflectance_that_cannot_be_is_refused(reflectance: float) -> None:
     with pytest.raises(ValueError, match=rf"reflectance must lie in \(0, 1\], got {reflectance:g}"):
         LightMeter(reflectance=reflectance)
+
+
+def test_a_large_picture_is_looked_at_in_part() -> None:
+    exposure = Exposure(seconds=0.01, gain=1.0)
+    image = np.full((1024, 1024, 3), 255, np.uint8)
+    image[::4, ::4] = 100  # one pixel of 16: what 2^16 pixels of 2^20 are
+    small = np.full((256, 256, 3), 100, np.uint8)
+    frames = [Frame(index=0, name="", captured_at=0.0, image=each, exposure=exposure) for each in (image, small)]
+    estimates = [LightMeter().lux(each) for each in frames]
+    assert estimates[0] == estimates[1] is not None

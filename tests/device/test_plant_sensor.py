@@ -215,6 +215,20 @@ def test_under_auto_exposure_light_is_told_from_sunlight_to_a_street_lamp(name: 
         assert abs(math.log2(estimate / lux)) < (0.05 if lux > 100 else 0.5)
 
 
+@pytest.mark.parametrize(("name", "stops"), [("flat", 0.2), ("ramp", 0.15), ("bars", 0.25)])
+def test_in_the_dark_the_noise_that_is_cut_off_is_undone(name: str, stops: float) -> None:
+    sensor, rng = ImageSensor(), np.random.default_rng(17)
+    for lux in (0.5, 1.0, 2.0, 4.0):
+        picture = sensor.capture(scene(name), lux, rng)
+        exposure = sensor.exposure(lux)
+        electrons = float(to_linear(picture).mean()) * sensor.full_well / exposure.gain
+        as_read = electrons / (0.18 * sensor.electrons_per_lux_s * exposure.seconds)
+        estimate = sensor.estimate_lux(picture, exposure)
+        assert estimate is not None
+        assert abs(math.log2(estimate / lux)) < stops
+        assert as_read > (1.2 if lux <= 1.0 else 1.0) * estimate
+
+
 @pytest.mark.parametrize("bits", [8, 10, 16])
 @pytest.mark.parametrize("read_noise", [0.0, 3.0, 30.0])
 @pytest.mark.parametrize("gain", [1.0, 64.0])

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.device.conftest import Command
-from tnn_edge.camera import Accounting, Record
-from tnn_edge.camera.database import ResultDatabase
+from tnn_edge.camera import Accounting, Record, results_page
+from tnn_edge.camera.database import ResultDatabase, open_results
 from tnn_edge.camera.results_page import write_page
 from tnn_edge.errors import InputError, TnnEdgeError
 
@@ -201,3 +201,55 @@ def test_the_command_tells_what_is_wrong_before_it_draws(tmp_path: Path, tnn_edg
     code, out, err = tnn_edge_command("page", str(missing), "--out", str(tmp_path))
     assert (code, out) == (1, "")
     assert err.startswith(f"error: {tmp_path} is a folder, a device or a pipe; name ")
+
+
+def test_a_curve_has_the_mean_of_each_stretch_and_the_largest_age_in_it(tmp_path: Path) -> None:
+    database = tmp_path / "frames.db"
+    n = 2 * results_page._BINS
+    write_run(database, [record(i % 7, frame=i, ms=float(i), age_ms=float(1000 - i % 2)) for i in range(n)])
+    with open_results(database) as connection:
+        values = {"run": 1, "n_frames": n, "n_bins": results_page._BINS}
+        curve = connection.execute(results_page._CURVES, values).fetchall()
+    assert [row["frame"] for row in curve] == list(range(0, n, 2))
+    assert [row["ms"] for row in curve] == [i + 0.5 for i in range(0, n, 2)]
+    assert {row["age_ms"] for row in curve} == {1000.0}
+
+
+def test_what_is_missing_in_a_database_is_a_dash(database: Path) -> None:
+    connection = sqlite3.connect(database)
+    with connection:
+        connection.execute("UPDATE frames SET confidence = NULL, ms = -1, age_ms = 0 WHERE error IS NULL")
+        connection.execute("UPDATE decisions SET lux = 0")
+        connection.execute("UPDATE runs SET ended_by = NULL")
+    connection.close()
+    page = database.with_name("page.html")
+    write_page(database, page)
+    cells = read_page(page)
+    assert cells.tables[2][1:] == [["dog", "4", "-"], ["cat", "3", "-"]]
+    assert "nobody says why" in cells.text
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+def test_the_page_never_takes_the_place_of_the_database(end: str, database: Path, tnn_edge_command: Command) -> None:
+    before = database.read_bytes()
+    code, out, err = tnn_edge_command("page", str(database), "--out", f"{database}{end}")
+    assert (code, out, err) == (1, "", f"error: {database}{end} is the database; name another file for the page\n")
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize("out", [".", "/", "a" * 300])
+def test_a_page_that_no_file_can_hold_is_one_clear_error(
+    out: str, database: Path, tnn_edge_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(database.parent)
+    code, printed, err = tnn_edge_command("page", str(database), "--out", out)
+    assert (code, printed) == (1, "")
+    assert re.fullmatch(
+        r"error: .* (is a folder, a device or a pipe|cannot be written).*; name another HTML file\n", err
+    )
+
+
+def test_a_database_whose_name_is_too_long_is_one_clear_error(tmp_path: Path, tnn_edge_command: Command) -> None:
+    code, out, err = tnn_edge_command("page", "a" * 300, "--out", str(tmp_path / "page.html"))
+    assert (code, out) == (1, "")
+    assert err.startswith("error: there is no file aaa")

@@ -191,7 +191,7 @@ def test_a_picture_that_cannot_be_written_costs_no_measurement(tree: Path, tmp_p
 def test_a_picture_does_not_replace_a_device(tree: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     command = ["sweep", str(tree), "--bundle", str(tmp_path), "--png", "/dev/null"]
-    with pytest.raises(InputError, match=r"/dev/null is a folder, a device or a pipe; name a PNG file"):
+    with pytest.raises(InputError, match=r"/dev/null is a folder, a device or a pipe; name another PNG file"):
         CliRunner().invoke(app, command, catch_exceptions=False)
 
 

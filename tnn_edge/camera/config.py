@@ -17,13 +17,15 @@ from tnn_edge.camera.config_tables import (
     PowerTable,
     TemperatureTable,
 )
+from tnn_edge.camera.database import files_of
 from tnn_edge.camera.frame import FrameSource
 from tnn_edge.camera.light_meter import LightMeter
 from tnn_edge.camera.source import source_opener
 from tnn_edge.control import Governed, read_policy
-from tnn_edge.errors import SourceError
+from tnn_edge.errors import ConfigError, SourceError
 from tnn_edge.toml_file import Fault, TomlFile
 from tnn_edge.toml_lines import Place
+from tnn_edge.user_path import dead_end, under
 
 __all__ = ["CameraConfig", "read_config"]
 
@@ -87,27 +89,40 @@ def read_config(path: Path, *, source: str | None = None) -> CameraConfig:
             light = table.light.meter()
         except ValueError as err:
             faults.append(Fault(("light",), str(err)))
-    file.fail(faults)
+    settings = table.policy.model_copy(update={"file": under(folder, table.policy.file)})
+    policy = _policy(file, faults, settings.file)
     assert opener is not None  # or there is a fault
-    settings = table.policy.model_copy(update={"file": _path(folder, table.policy.file)})
     return CameraConfig(
         path=path,
         text=file.text,
         open_source=opener,
         stall_s=table.source.stall_s,
-        engine=table.engine.model_copy(update={"bundle": _path(folder, table.engine.bundle)}),
-        policy=read_policy(settings.file),
+        engine=table.engine.model_copy(update={"bundle": under(folder, table.engine.bundle)}),
+        policy=policy,
         policy_settings=settings,
-        power=table.power.model_copy(update={"root": _path(folder, table.power.root)}),
-        temperature=table.temperature.model_copy(update={"root": _path(folder, table.temperature.root)}),
+        power=table.power.model_copy(update={"root": under(folder, table.power.root)}),
+        temperature=table.temperature.model_copy(update={"root": under(folder, table.temperature.root)}),
         light=light,
-        output=table.output.model_copy(update={name: _path(folder, to) for name, to in table.output.files.items()}),
+        output=table.output.model_copy(update={name: under(folder, to) for name, to in table.output.files.items()}),
     )
 
 
-def _path(folder: Path, path: Path) -> Path:
-    # Links in it stay as they are: /dev/stdout leads to no name that could be opened.
-    return (folder / path.expanduser()).absolute()
+def _policy(file: TomlFile, faults: list[Fault], policy: Path) -> Governed[Any]:
+    """The policy, if neither file has a fault; else those of both are told at once."""
+    told: list[str] = []
+    found: Governed[Any] | None = None
+    if not any(fault.place == ("policy", "file") for fault in faults):
+        try:
+            found = read_policy(policy)
+        except ConfigError as err:
+            told.append(str(err))
+    try:
+        file.fail(faults)
+    except ConfigError as err:
+        told.insert(0, str(err))
+    if told or found is None:
+        raise ConfigError("\n".join(told))
+    return found
 
 
 def _paths(table: ConfigTable) -> Iterator[tuple[Place, Path]]:
@@ -121,9 +136,9 @@ def _paths(table: ConfigTable) -> Iterator[tuple[Place, Path]]:
 def _path_faults(path: Path, table: ConfigTable) -> Iterator[Fault]:
     """Paths that lead nowhere, and outputs that would destroy something."""
     folder = path.parent
-    dead_ends = {place: why for place, to in _paths(table) if (why := _dead_end(folder, to))}
+    dead_ends = {place: why for place, to in _paths(table) if (why := dead_end(folder, to))}
     yield from (Fault(place, f"leads nowhere ({why}); name another") for place, why in dead_ends.items())
-    found = {place: _path(folder, to) for place, to in _paths(table) if place not in dead_ends}
+    found = {place: under(folder, to) for place, to in _paths(table) if place not in dead_ends}
     taken = {path.resolve(): "this file itself"}
     bundle = found.get(("engine", "bundle"))
     # Unlike Path.is_file it raises nothing where one may not look.
@@ -145,17 +160,6 @@ def _path_faults(path: Path, table: ConfigTable) -> Iterator[Fault]:
     yield from _output_faults(outputs, taken, bundle)
 
 
-def _dead_end(folder: Path, path: Path) -> str | None:
-    """Why nothing can be there, or why one may not look."""
-    try:
-        _path(folder, path).stat()
-    except FileNotFoundError:
-        return None
-    except (OSError, RuntimeError, ValueError) as err:  # RuntimeError: nobody's home; ValueError: a NUL
-        return str(getattr(err, "strerror", None) or err)
-    return None
-
-
 def _output_faults(outputs: dict[str, Path], taken: dict[Path, str], bundle: Path | None) -> Iterator[Fault]:
     for name, to in outputs.items():
         place = ("output", name)
@@ -163,12 +167,7 @@ def _output_faults(outputs: dict[str, Path], taken: dict[Path, str], bundle: Pat
             yield Fault(place, f"{to} is a folder; name a file in it")
         if bundle is not None and bundle.resolve() in to.resolve().parents:
             yield Fault(place, f"{to} lies in the bundle, which nothing may change; name another file")
-        for file in _files_of(name, to.resolve()):
+        for file in files_of(to.resolve()) if name == "database" else (to.resolve(),):
             if (other := taken.get(file)) is not None:
                 yield Fault(place, f"{file} is {other}; name another file")
             taken[file] = f"that of {name}"
-
-
-def _files_of(name: str, to: Path) -> list[Path]:
-    """An output's files: SQLite has two more beside a database while it is open."""
-    return [to, *(to.with_name(f"{to.name}{end}") for end in ("-wal", "-shm") if name == "database")]

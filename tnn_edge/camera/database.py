@@ -19,7 +19,7 @@ from tnn_edge.control import SIGNALS
 from tnn_edge.errors import InputError, TnnEdgeError
 from tnn_edge.printable import printable
 
-__all__ = ["ResultDatabase", "open_results"]
+__all__ = ["ResultDatabase", "files_of", "open_results"]
 
 _APPLICATION_ID = 0x746E6E65
 """Marks the file as ours: "tnne"."""
@@ -176,6 +176,11 @@ class ResultDatabase:
             yield
 
 
+def files_of(database: Path) -> tuple[Path, ...]:
+    """The files of a database: SQLite has two more beside it while it is open."""
+    return (database, *(database.with_name(f"{database.name}{end}") for end in ("-wal", "-shm")))
+
+
 @contextmanager
 def open_results(path: Path) -> Iterator[sqlite3.Connection]:
     """A result database to read from; rows come as `sqlite3.Row`.
@@ -184,7 +189,7 @@ def open_results(path: Path) -> Iterator[sqlite3.Connection]:
         InputError: there is no such file, or it is something else.
         TnnEdgeError: it cannot be read, in the body of `with` too.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 -- unlike Path.is_file it raises nothing where one may not look
         raise InputError(f"there is no file {path}; `tnn-edge run CONFIG.toml` writes one where [output] has database")
     with _told(path, "read", "move it away, or name another file"):
         # The last to close a database tidies its log up, where it may write.

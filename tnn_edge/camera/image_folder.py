@@ -12,7 +12,7 @@ from tnn_edge.camera.frame import Frame, FrameSource, Image
 from tnn_edge.errors import SourceError
 from tnn_edge.image_file import IMAGE_SUFFIXES, decode_image
 
-__all__ = ["ImageFolder"]
+__all__ = ["ImageFolder", "is_folder"]
 
 
 class ImageFolder(FrameSource):
@@ -34,14 +34,14 @@ class ImageFolder(FrameSource):
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        is_folder = _is_folder(path)
-        self.root = path if is_folder else path.parent
-        self.paths = tuple(_list_images(path) if is_folder else _only(path))
+        is_tree = is_folder(path)
+        self.root = path if is_tree else path.parent
+        self.paths = tuple(_list_images(path) if is_tree else _only(path))
         if not self.paths:
             suffixes = " ".join(sorted(IMAGE_SUFFIXES))
             raise SourceError(f"no image in {path} or below it (looked for {suffixes}); name another folder")
         self.n_frames = len(self.paths)
-        self.description = f"{self.n_frames} images in {path}" if is_folder else f"image {path}"
+        self.description = f"{self.n_frames} images in {path}" if is_tree else f"image {path}"
 
     def __iter__(self) -> Iterator[Frame]:
         return (self.read(index) for index in range(len(self.paths)))
@@ -108,7 +108,12 @@ def _decode(data: bytes) -> Image:
         raise ValueError(f"the image does not decode ({err})") from err
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder.
+
+    Raises:
+        SourceError: there is nothing, or one may not look.
+    """
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError) as err:

@@ -38,7 +38,7 @@ WHERE run = :run GROUP BY reason ORDER BY n DESC
 """
 _CLASSES = """
 SELECT top1, count(*) AS n, avg(confidence) AS confidence FROM frames
-WHERE run = :run AND error IS NULL GROUP BY top1 ORDER BY n DESC
+WHERE run = :run AND top1 IS NOT NULL GROUP BY top1 ORDER BY n DESC
 """
 _ERRORS = (
     "SELECT error, count(*) AS n, min(frame) AS first FROM frames WHERE run = :run AND error IS NOT NULL GROUP BY error"
@@ -72,7 +72,7 @@ def _run(connection: sqlite3.Connection, database: Path, run: int | None) -> sql
     chosen = [row for row in runs if run is None or row["id"] == run]
     if not chosen:
         there = f"there are {runs[0]['id']} to {runs[-1]['id']}" if runs else "there is none"
-        raise InputError(f"{database} has no run {'' if run is None else run}; {there}")
+        raise InputError(f"{database} has no run{'' if run is None else f' {run}'}; {there}")
     last: sqlite3.Row = chosen[-1]
     return last
 
@@ -102,7 +102,7 @@ def _page(connection: sqlite3.Connection, run: sqlite3.Row) -> Page:
         )
     if classes := ask(_CLASSES):
         page.add_heading("Answers")
-        shown = [[printable(r["top1"]), f"{r['n']}", f"{r['confidence']:.3f}"] for r in classes[:_MANY_CLASSES]]
+        shown = [[printable(r["top1"]), str(r["n"]), _number(r["confidence"], 3)] for r in classes[:_MANY_CLASSES]]
         page.add_table(["class", "frames", "mean confidence"], shown)
         if len(classes) > _MANY_CLASSES:
             page.add_text(f"and {len(classes) - _MANY_CLASSES} classes more, each less often")
@@ -121,7 +121,7 @@ def _summary(run: sqlite3.Row, span: sqlite3.Row) -> str:
     elif run["ended_by"] == "end":
         ending = f"It ended at {_clock(run['ended'])} with its source."
     else:
-        ending = f"It ended at {_clock(run['ended'])}: {printable(run['ended_by'])}."
+        ending = f"It ended at {_clock(run['ended'])}: {printable(run['ended_by'] or 'nobody says why')}."
     between = f", captured from {_clock(span['first'])} to {_clock(span['last'])}" if span["n"] else ""
     return f"Run {run['id']}, started at {_clock(run['started'])}: {span['n']} records{between}. {ending}"
 
@@ -131,8 +131,12 @@ def _clock(time: str) -> str:
 
 
 def _reason_cells(row: sqlite3.Row) -> list[str]:
-    costs = ["-" if row[name] is None else f"{row[name]:.2f}" for name in ("mmac", "ms")]
-    return [printable(row["reason"] or "-"), str(row["n"]), f"{row['u']:.3f}", *costs]
+    costs = [_number(row[name], 2) for name in ("mmac", "ms")]
+    return [printable(row["reason"] or "-"), str(row["n"]), _number(row["u"], 3), *costs]
+
+
+def _number(value: float | None, n_digits: int) -> str:
+    return "-" if value is None else f"{value:.{n_digits}f}"
 
 
 def _figure(curves: Sequence[sqlite3.Row]) -> Figure:
@@ -145,11 +149,16 @@ def _figure(curves: Sequence[sqlite3.Row]) -> Figure:
     axes["shares"].set(ylabel="share", ylim=(-0.03, 1.03))
     if "light" in axes:
         _plot(axes["light"], curves, {"lux": "light"})
-        axes["light"].set(ylabel="lux", yscale="log")
+        axes["light"].set(ylabel="lux", yscale=_scale(curves, "lux"))
         axes["light"].yaxis.set_minor_formatter(NullFormatter())
     _plot(axes["time"], curves, {"ms": "in the engine", "age_ms": "age of the result"})
-    axes["time"].set(ylabel="ms", yscale="log", xlabel="frame")
+    axes["time"].set(ylabel="ms", yscale=_scale(curves, "ms", "age_ms"), xlabel="frame")
     return figure
+
+
+def _scale(curves: Sequence[sqlite3.Row], *names: str) -> str:
+    """Logarithmic, where there is anything above 0."""
+    return "log" if any((row[name] or 0.0) > 0.0 for row in curves for name in names) else "linear"
 
 
 def _plot(axes: Axes, curves: Sequence[sqlite3.Row], names: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tnn_edge.camera.frame import FrameSource
-from tnn_edge.camera.image_folder import ImageFolder
+from tnn_edge.camera.image_folder import ImageFolder, is_folder
 from tnn_edge.camera.local_camera import Camera
 from tnn_edge.camera.network_stream import NetworkStream
 from tnn_edge.camera.synthetic import SyntheticCamera
@@ -52,7 +52,7 @@ def source_opener(spec: str, *, folder: Path = Path()) -> Callable[[], FrameSour
         folder: where a relative path begins.
 
     Raises:
-        SourceError: no source can be written so.
+        SourceError: no source can be written so, or no such file or folder is there.
     """
     if "\0" in spec:
         raise SourceError(f"{spec!r} is no source: no name holds a NUL")
@@ -74,6 +74,7 @@ def source_opener(spec: str, *, folder: Path = Path()) -> Callable[[], FrameSour
         path = folder / Path(spec).expanduser()
     except RuntimeError as err:
         raise SourceError(f"{spec} names the home of a user who is not there; name another folder or file") from err
+    is_folder(path)  # whatever it is, it must be there
     return partial(_open_files, path)
 
 

@@ -57,7 +57,7 @@ def print_light(table: LightTable, dial: list[float], *, name: str) -> None:
     from tnn_edge.bundle.light import spread_points
 
     shown = spread_points(len(dial))
-    headings = ["lux", *(f"u {dial[i]:.2f}" for i in shown)]
+    headings = ["lux", *(f"u from {dial[i]:.2f}" for i in shown)]
     for what, values in (("accuracy", table.accuracy), ("calibration error", table.calibration_error)):
         rows = [[f"{lux:g}", *(f"{values[i][k]:.4f}" for i in shown)] for k, lux in enumerate(table.lux)]
         print_table(headings, rows, title=f"{name}: {what} by light on the scene, {table.n_images} held-out images")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tnn_edge.errors import InputError
 from tnn_edge.printable import printable
 
 __all__ = ["page"]
@@ -21,9 +22,12 @@ def page(
 
     The page is one file without scripts that fetches nothing.
     """
+    from tnn_edge.camera.database import files_of
     from tnn_edge.camera.results_page import write_page
     from tnn_edge.html_page import check_can_write_page
 
+    if out.resolve() in (path.resolve() for path in files_of(database)):
+        raise InputError(f"{out} is the database; name another file for the page")
     check_can_write_page(out)
     number = write_page(database, out, run=run)
     typer.echo(f"{printable(str(out))}: run {number}")

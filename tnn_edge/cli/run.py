@@ -27,8 +27,17 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _CONFIG_SUFFIX = ".toml"
-_OF_A_SOURCE = ("bundle", "u", "out", "period", "append", "overwrite", "threads", "device")
-_OF_A_CONFIG = ("source",)
+_OF_A_SOURCE = {
+    "bundle": "has [engine] bundle",
+    "u": "has a policy that sets u",
+    "period": "has a policy that sets u",
+    "out": "has [output] lines",
+    "append": "always adds to its [output]",
+    "overwrite": "always adds to its [output]",
+    "threads": "has [engine] threads",
+    "device": "has [engine] device",
+}
+"""Options that a configuration takes the place of, and what it has in their stead."""
 
 
 def run(
@@ -76,10 +85,12 @@ def run(
     130, SIGTERM with 143; the exit code is 1 when every frame failed.
     """
     if what.lower().endswith(_CONFIG_SUFFIX):
-        _refuse(context, _OF_A_SOURCE, f"is for a source; {what} says it instead")
+        for option in filter(lambda option: _is_given(context, option), _OF_A_SOURCE):
+            raise InputError(f"--{option} is for a source; {what} {_OF_A_SOURCE[option]}")
         _job_of_config(Path(what), source, limit=limit, as_json=as_json).execute()
         return
-    _refuse(context, _OF_A_CONFIG, "is for a configuration; name one, or the source alone")
+    if _is_given(context, "source"):
+        raise InputError("--source is for a configuration; name one, or the source alone")
     if bundle is None:
         raise InputError("no bundle: name the network with --bundle FOLDER, or a configuration in place of the source")
     from tnn_edge.camera import Dial, open_source
@@ -104,12 +115,10 @@ def run(
     ).execute()
 
 
-def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
-    """Refuse options that would be passed over in silence."""
-    for name in names:
-        origin = context.get_parameter_source(name)
-        if origin is not None and origin.name == "COMMANDLINE":  # by name: typer has its own copy of click, or not
-            raise InputError(f"--{name} {why}")
+def _is_given(context: typer.Context, option: str) -> bool:
+    """Whether an option was written, which would be passed over in silence."""
+    origin = context.get_parameter_source(option)
+    return origin is not None and origin.name == "COMMANDLINE"  # by name: typer has its own copy of click, or not
 
 
 def _job_of_config(path: Path, source: str | None, *, limit: int | None, as_json: bool) -> Job:

@@ -140,7 +140,9 @@ class ImageSensor:
         """Illuminance of a scene from a picture of it: the exposure model backwards.
 
         It is as good as the guess at the reflectance: a scene of twice that reads as twice the light. Highlights that
-        saturate make it too low, by up to 0.1 stop where the scene's reflectances are spread evenly from black.
+        saturate make it too low, by up to 0.1 stop where the scene's reflectances are spread evenly from black. In the
+        dark, where noise below the dark level is cut off and makes the mean too high, that is undone for a scene of one
+        grey; one of many greys reads up to 0.2 stop too bright.
 
         Args:
             image: a picture in sRGB, uint8, any shape.
@@ -149,7 +151,7 @@ class ImageSensor:
 
         Returns:
             Lux. None where the picture cannot tell: more than a quarter of it is saturated, or it is so dark that its
-            mean lies within the noise of reading and rounding.
+            mean lies within the noise.
 
         Raises:
             ValueError: a reflectance outside (0, 1], or a picture that is empty or not uint8.
@@ -161,15 +163,39 @@ class ImageSensor:
         if n_values == 0:
             raise ValueError("image must not be empty")
         electrons_of_white = self.full_well / exposure.gain
-        electrons = float(counts @ LINEAR_LIGHT) / n_values * electrons_of_white
-        if counts[WHITE_FROM:].sum() > MAX_WHITE_SHARE * n_values or electrons <= self._floor(electrons_of_white):
+        electrons = self._unclipped(float(counts @ LINEAR_LIGHT) / n_values * electrons_of_white)
+        floor = self._floor(electrons_of_white, int(n_values))
+        if counts[WHITE_FROM:].sum() > MAX_WHITE_SHARE * n_values or electrons <= floor:
             return None
         return float(electrons / (reflectance * self.electrons_per_lux_s * exposure.seconds))
 
-    def _floor(self, electrons_of_white: float) -> float:
-        """Mean electrons below which a picture may be of nothing: noise that is cut off at 0 has a mean of its own."""
+    def _unclipped(self, electrons: float) -> float:
+        """Mean electrons before noise was cut off at 0, from the mean after it; for one grey, by bisection."""
+        if electrons > 40.0 + 16.0 * self.read_noise:  # hardly a pixel is near 0
+            return electrons
+        low, high = 0.0, electrons
+        for _ in range(50):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if middle + self._cut_off(middle) < electrons else (low, middle)
+        return low
+
+    def _cut_off(self, electrons: float) -> float:
+        """What cutting off at 0 adds to the mean: of each Poisson count k, mean of max(0, k + read noise) - k."""
+        if self.read_noise == 0.0:
+            return 0.0
+        added, chance = 0.0, math.exp(-electrons)
+        for k in range(math.ceil(8.0 * self.read_noise)):
+            z = k / self.read_noise
+            below = 0.5 * math.erfc(z / math.sqrt(2.0))
+            added += chance * (self.read_noise * math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) - k * below)
+            chance *= electrons / (k + 1)
+        return added
+
+    def _floor(self, electrons_of_white: float, n_values: int) -> float:
+        """Mean electrons below which a picture may be of nothing, for all its noise and rounding tell."""
         step = electrons_of_white * max(1.0 / self.white_code, LINEAR_LIGHT[1])
-        return max(self.read_noise, 0.5 * float(step))
+        of_mean = 4.0 * self.read_noise / math.sqrt(n_values)
+        return max(0.1 * self.read_noise, of_mean, 0.5 * float(step))
 
 
 def _checked_lux(lux: float) -> float:
