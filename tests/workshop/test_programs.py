@@ -35,20 +35,27 @@ def call(main: Program, *args: object, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.parametrize(
-    ("module", "words"),
+    ("main", "words"),
     [
-        ("train.classifier", ["--recipe", "--data", "--out", "--resume", "--download"]),
-        ("export", ["--out", "--data", "--licence", "--overwrite"]),
-        ("export.static", ["--u", "--out"]),
+        (train.classifier.main, ["--recipe", "--data", "--out", "--resume", "--download"]),
+        (export.__main__.main, ["--out", "--data", "--licence", "--overwrite"]),
     ],
 )
-def test_help_names_the_arguments(module: str, words: list[str]) -> None:
+def test_help_names_the_arguments(
+    main: Callable[..., None], words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(main, "--help", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert [word for word in words if word not in printed] == []
+
+
+def test_a_program_runs_as_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "export.static", "--help"], capture_output=True, text=True, check=False,
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert [word for word in words if word not in done.stdout] == []
+    assert [word for word in ("--u", "--out") if word not in done.stdout] == []
 
 
 def write_recipe(path: Path, n_classes: int = 4) -> Path:
