@@ -1,15 +1,13 @@
-"""`tnn-edge day`: the lines while it runs, the table, the page, and how it ends."""
+"""`tnn-edge day`: the lines while it runs, the table, and how it ends."""
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import re
 import signal
-from html import unescape
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,17 +15,11 @@ from rich.console import Console
 from tests.device.conftest import Command
 from tests.device.day_folder import HALF, write_day
 from tnn_edge.camera.live_display import LiveDisplay
-from tnn_edge.day import Contest, Life, LiveView, Scenario, Scenes, day_page, hold_contest, read_scenario
-from tnn_edge.day.table import HEADINGS, rows
+from tnn_edge.day import Life, LiveView, Scenes, hold_contest, read_scenario
+from tnn_edge.day.table import HEADINGS
 from tnn_edge.runtime import Engine
 
 NAME = '<b>mine & "yours"</b> $x_2$ \\ \''
-
-
-@pytest.fixture
-def two_named(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """A scenario with policies whose names are hard to show."""
-    return write_day(tmp_path, tiny_bundle, policies={NAME: HALF, "_b": HALF}, start_soc=0.3)
 
 
 def test_without_a_terminal_every_hour_has_a_line(tnn_edge_command: Command, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -66,7 +58,9 @@ def test_json_alone_is_on_stdout(tnn_edge_command: Command, tiny_bundle: Path, t
     code, out, err = tnn_edge_command("day", str(path), "--device", "cpu", "--seeds", "2", "--json")
     assert code == 0
     document = json.loads(out)
-    assert list(document) == ["scenario", "bundle", "machine", "seeds", "mean"]
+    assert list(document) == ["scenario", "bundle", "machine", "modelled", "seeds", "mean"]
+    scores = document["seeds"][0]["rows"][0]["score"]
+    assert set(scores) - set(document["modelled"]) == {"accuracy", "mean_u"}  # the answers and decisions are real
     assert [each["seed"] for each in document["seeds"]] == [7, 8]
     names = ["half", "always u = 1", "best constant u"]
     assert [row["name"] for row in document["seeds"][0]["rows"]] == names
@@ -133,68 +127,64 @@ def test_ctrl_c_ends_with_130_and_leaves_no_page(
 ) -> None:
     pytest.importorskip("jinja2", reason="jinja2 is not installed")
 
-    def interrupted(view: LiveView, life: Life, scenes: Scenes) -> None:
-        if life.n_done == 12:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(LiveView, "show", interrupted)
+    monkeypatch.setattr(LiveView, "show", signalled(signal.SIGINT, after_days=0))
     folder = tmp_path / "out"
     code, out, err = tnn_edge_command(
         "day", str(write_day(tmp_path, tiny_bundle)), "--device", "cpu", "--out", str(folder)
     )
-    assert (code, out) == (130, "")
-    assert "Traceback" not in err
+    assert (code, out, err) == (130, "", "stopped: 0 of 1 seeds are finished\n")
     assert list(folder.iterdir()) == []
 
 
-def test_a_terminal_shows_charge_throttle_light_and_accuracy(
-    engine: Engine, tiny_bundle: Path, two_named: Path
+@pytest.mark.usefixtures("hears_ctrl_c")
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_what_the_finished_seeds_gave(
+    tnn_edge_command: Command,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    signum: int,
+    code: int,
 ) -> None:
-    scenario = read_scenario(two_named)
+    pytest.importorskip("jinja2", reason="jinja2 is not installed")
+    monkeypatch.setattr(LiveView, "show", signalled(signum, after_days=2))
+    path = write_day(tmp_path, tiny_bundle)
+    ended, out, err = tnn_edge_command(
+        "day", str(path), "--device", "cpu", "--seeds", "4", "--json", "--out", str(tmp_path / "out")
+    )
+    assert ended == code
+    assert [each["seed"] for each in json.loads(out)["seeds"]] == [7, 8]
+    assert "stopped: 2 of 4 seeds are finished\n" in err
+    assert "seeds 7, 8" in (tmp_path / "out" / "day.html").read_text()
+
+
+def signalled(signum: int, *, after_days: int) -> Callable[[LiveView, Life, Scenes], None]:
+    """In place of a view: a signal in the middle of a day."""
+    n_noons = 0
+
+    def show(_view: LiveView, life: Life, _scenes: Scenes) -> None:
+        nonlocal n_noons
+        n_noons += life.n_done == 12
+        if life.n_done == 12 and n_noons == after_days + 1:
+            signal.raise_signal(signum)
+
+    return show
+
+
+def test_a_terminal_shows_charge_throttle_light_and_accuracy(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
+    scenario = read_scenario(write_day(tmp_path, tiny_bundle, policies={NAME: HALF}, start_soc=0.3))
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     lines: list[str] = []
     seconds = iter(range(100))  # each look comes a second after the last
     with LiveDisplay(enabled=True, console=console, clock=lambda: float(next(seconds))) as display:
         view = LiveView(scenario, NAME, display, lines.append)
+        view.start()
+        before = console.file.getvalue()  # type: ignore[attr-defined]
         hold_contest(scenario, engine, seed=7, on_period=view.show)
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
     assert lines == []
     for text in (NAME, "12:00", "battery", "throttle u", "0.50  constant", "no power", "lux", "ms an image", "so far"):
         assert text in drawn
-
-
-def page_html(scenario: Scenario, contests: list[Contest]) -> str:
-    pytest.importorskip("jinja2", reason="jinja2 is not installed")
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    machine: dict[str, Any] = {"cpu": "a <cpu>", "cores": 2, "device": "cpu", "threads": 1}
-    return day_page(contests, scenario, machine, "<bundle>").html()
-
-
-def test_the_page_holds_the_table_the_curves_and_the_files(engine: Engine, two_named: Path) -> None:
-    scenario = read_scenario(two_named)
-    contest = hold_contest(scenario, engine, seed=7)
-    html = page_html(scenario, [contest])
-    cells = [unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", html)]
-    assert cells[: 4 * len(HEADINGS)] == [cell for row in rows(contest) for cell in row]
-    pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
-    assert len(pictures) == 4
-    assert all(base64.b64decode(each).startswith(b"<svg") for each in pictures)
-    texts = [unescape(text) for text in re.findall(r"<pre>(.*?)</pre>", html, re.DOTALL)]
-    assert texts == [scenario.text, HALF, HALF]
-    assert "<b>mine" not in html
-    assert "a &lt;cpu&gt;" in html
-    assert "scaled by multiply-adds" in html
-    assert not re.search(r"<script|<link|(src|href)=\"(?!data:)|https?://", html)
-
-
-def test_the_page_of_several_seeds_shows_their_mean_first(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
-    scenario = read_scenario(write_day(tmp_path, tiny_bundle))
-    contests = [hold_contest(scenario, engine, seed=seed) for seed in (7, 8)]
-    headings = re.findall(r"<h2>(.*?)</h2>", page_html(scenario, contests))
-    assert headings[:4] == ["Mean of 2 seeds", "Seed 7", "Seed 8", "Through the hours of seed 7"]
-
-
-def test_the_page_of_a_day_without_survivors_says_so(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
-    scenario = read_scenario(write_day(tmp_path, tiny_bundle, panel={"rated_w": 0.0}, start_soc=0.0))
-    html = page_html(scenario, [hold_contest(scenario, engine, seed=7)])
-    assert "best constant u: none survives" in html
+    assert "power and light modelled" in drawn
+    for text in ("00:00   0 %", "battery", "30 %", "accuracy"):
+        assert text in before

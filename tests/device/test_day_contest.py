@@ -69,8 +69,43 @@ def test_without_a_surviving_constant_the_table_says_so(engine: Engine, tiny_bun
     contest = hold_contest(scarce(tmp_path, tiny_bundle, panel={"rated_w": 0.0}), engine, seed=1)
     assert contest.best_constant is None
     assert rows(contest)[2] == ["best constant u: none survives", *["-"] * (len(HEADINGS) - 1)]
-    assert mean_rows([contest, contest])[2][0] == "best constant u = none, none"
+    assert mean_rows([contest, contest])[2][0] == "best constant u: none survives"
     assert as_json([contest])["seeds"][0]["rows"][2] == {"name": "best constant u", "u": None, "score": None}
+
+
+def with_constants(contest: Contest, *constants: tuple[float, float, bool]) -> Contest:
+    """The same with other constants: u, share of frames seen and right, whether it survives."""
+    entries = []
+    for u, right, survives in constants:
+        score = replace(contest.constants[0].score, seen_and_right=right)
+        served = score.frames if survives else 0.9 * score.frames
+        entries.append(replace(contest.constants[0], u=u, score=replace(score, frames_served=served)))
+    return replace(contest, constants=tuple(entries))
+
+
+@pytest.fixture
+def contest(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> Contest:
+    return hold_contest(scarce(tmp_path, tiny_bundle), engine, seed=1)
+
+
+def test_more_right_answers_are_better_than_a_higher_throttle(contest: Contest) -> None:
+    best = with_constants(contest, (0.0, 0.3, True), (0.5, 0.5, True), (0.7, 0.4, True), (1.0, 0.9, False))
+    assert best.best_constant is not None
+    assert best.best_constant.u == 0.5
+
+
+def test_a_mean_with_a_seed_that_nobody_survives_has_no_best_constant(contest: Contest) -> None:
+    some = with_constants(contest, (0.25, 0.5, True), (1.0, 0.9, False))
+    none = with_constants(contest, (0.25, 0.5, False), (1.0, 0.9, False))
+    row = mean_rows([some, none, some])[2]
+    assert row == ["best constant u = 0.25, none in 1 of 3 seeds", *["-"] * (len(HEADINGS) - 1)]
+    assert as_json([some, none])["mean"][2] == {"name": "best constant u", "score": None}
+
+
+def test_best_constants_of_several_seeds_are_a_range(contest: Contest) -> None:
+    low, high = (with_constants(contest, (u, 0.5, True), (1.0, 0.9, False)) for u in (0.25, 0.5))
+    assert mean_rows([low, low])[2][0] == "best constant u = 0.25"
+    assert mean_rows([high, low, high])[2][0] == "best constant u = 0.25 to 0.50"
 
 
 def test_the_table_has_first_policy_full_throttle_best_constant_and_the_others(

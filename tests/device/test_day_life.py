@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.device.day_folder import CLASSES, LOSSLESS, PER_CLASS, write_day
+from tests.device.day_folder import LOSSLESS, write_day
 from tnn_edge.camera import preprocess
-from tnn_edge.control import ConstantPolicy, Governed, GovernorSettings
+from tnn_edge.control import ConstantPolicy, Decision, Governed, GovernorSettings, Observation
 from tnn_edge.day import Answers, Life, Scenario, Scenes, Score, live_through, read_scenario
-from tnn_edge.errors import SourceError
 from tnn_edge.runtime import Engine
 
 
@@ -79,12 +79,16 @@ def test_answers_equal_the_network_on_the_pictures(engine: Engine, tiny_bundle: 
     scenario = read_scenario(write_day(tmp_path, tiny_bundle))
     scenes = Scenes(scenario, engine.manifest, 7)
     life = live(scenario, engine, constant(0.5))
+    answers = Answers(engine, scenes, scenario.images_per_period)
+    point = answers.point(0.5)
     for period in (0, 12, 23):
         n_right = 0
         for i in range(2):
             frame = scenes.frame(period, i)
             assert frame.image is not None
             logits = engine.run(preprocess(frame.image, engine.manifest.input), u=0.5).logits
+            softmax = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+            assert answers.of(period).confidence[i, point] == pytest.approx(softmax.max(), rel=1e-5)
             n_right += engine.manifest.labels[int(logits.argmax())] == frame.label
         assert life.right_share[period] == n_right / 2
 
@@ -100,38 +104,6 @@ def test_policies_of_one_throttle_see_the_same_answers(engine: Engine, tiny_bund
     for other in (again, anew):
         for name in ("u", "right_share", "soc", "load_wh", "observed_lux"):
             assert np.array_equal(getattr(first, name), getattr(other, name), equal_nan=True)
-
-
-def test_another_seed_draws_other_weather_and_other_noise(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
-    scenario = read_scenario(write_day(tmp_path, tiny_bundle))
-    one, other = (Scenes(scenario, engine.manifest, seed) for seed in (7, 8))
-    noon = 12
-    assert one.irradiance_w_m2[noon] != other.irradiance_w_m2[noon]
-    assert one.lux[0] == other.lux[0] == 1.0
-    same = {frame.name: frame for frame in (one.frame(0, i) for i in range(12))}
-    twins = [(same[f.name].image, f.image) for f in (other.frame(0, i) for i in range(12)) if f.name in same]
-    assert twins
-    assert not any(np.array_equal(a, b) for a, b in twins if a is not None and b is not None)
-
-
-def test_every_image_comes_up_equally_often(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
-    scenario = read_scenario(write_day(tmp_path, tiny_bundle))
-    scenes = Scenes(scenario, engine.manifest, 7)
-    n_images = len(CLASSES) * PER_CLASS
-    names = [scenes.frame(period, i).name for period in range(24) for i in range(2)]
-    passes = [names[i : i + n_images] for i in range(0, len(names), n_images)]
-    assert len(passes) == 4
-    assert all(len(set(each)) == n_images for each in passes)
-    assert len({tuple(each) for each in passes}) == 4  # each in an order of its own
-
-
-def test_the_day_begins_at_its_hour(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
-    midnight = read_scenario(write_day(tmp_path, tiny_bundle))
-    morning = read_scenario(write_day(tmp_path, tiny_bundle, time={"start_hour": 6}))
-    a, b = Scenes(midnight, engine.manifest, 7), Scenes(morning, engine.manifest, 7)
-    assert np.array_equal(b.lux[:18] > 10.0, a.lux[6:] > 10.0)
-    assert b.lux[:12].min() > 10.0 > b.lux[18:22].max()
-    assert b.frame(0, 0).captured_at / 3600.0 == 6.0
 
 
 BY_LIGHT = """
@@ -191,6 +163,31 @@ def test_the_network_s_confidence_is_fed_back(engine: Engine, tiny_bundle: Path,
 
 
 @dataclass(frozen=True)
+class Listening(ConstantPolicy):
+    """Half throttle that notes how sure the network was."""
+
+    heard: list[float] = field(default_factory=list)
+
+    def decide(self, observation: Observation, state: None) -> tuple[Decision, None]:
+        self.heard.append(float(observation["confidence"][0]))
+        return super().decide(observation, state)
+
+
+def test_confidence_is_averaged_over_a_period(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
+    scenario = read_scenario(write_day(tmp_path, tiny_bundle, battery={"usable_wh": 1000.0}))
+    policy = Listening(u=0.5)
+    live(scenario, engine, Governed(policy, GovernorSettings(unknown_u=0.5)))
+    answers = Answers(engine, Scenes(scenario, engine.manifest, 7), 2)
+    averages, average = [math.nan], math.nan
+    for period in range(23):
+        for confidence in answers.of(period).confidence[:, answers.point(0.5)]:  # one every half hour
+            share = 1.0 if math.isnan(average) else 1.0 - math.exp(-0.5)
+            average = (1.0 - share) * (0.0 if share == 1.0 else average) + share * float(confidence)
+        averages.append(average)
+    assert policy.heard == pytest.approx(averages, rel=1e-5, nan_ok=True)
+
+
+@dataclass(frozen=True)
 class Noting(ConstantPolicy):
     """Full throttle that notes when it begins anew."""
 
@@ -208,24 +205,3 @@ def test_a_board_that_comes_back_begins_anew(engine: Engine, tiny_bundle: Path, 
     n_starts = sum(now and not before for before, now in zip([False, *is_on], is_on, strict=False))
     assert n_starts >= 2  # from midnight on battery, and again in the sun
     assert policy.begun == [1] * n_starts
-
-
-def test_an_image_that_does_not_decode_is_named(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
-    path = write_day(tmp_path, tiny_bundle)
-    (tmp_path / "images" / "cat" / "2.jpg").write_bytes(b"no image")
-    with pytest.raises(SourceError, match=r"cat/2\.jpg: the image does not decode.*; replace or remove it"):
-        live(read_scenario(path), engine)
-
-
-def test_a_class_that_the_network_does_not_know_is_named(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
-    path = write_day(tmp_path, tiny_bundle)
-    (tmp_path / "images" / "cat").rename(tmp_path / "images" / "unicorn")
-    with pytest.raises(SourceError, match=r"the bundle knows no class 'unicorn'; name the folders .*: airplane, auto"):
-        live(read_scenario(path), engine)
-
-
-def test_an_image_without_a_class_is_named(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> None:
-    path = write_day(tmp_path, tiny_bundle)
-    (tmp_path / "images" / "cat" / "2.jpg").rename(tmp_path / "images" / "2.jpg")
-    with pytest.raises(SourceError, match=r"2\.jpg has no class; name a tree <class>/\*\.jpg"):
-        live(read_scenario(path), engine)

@@ -168,7 +168,7 @@ def test_where_no_page_can_be_is_told_before_the_work(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match=r"folder .*nowhere does not exist; make it first"):
         check_can_write_page(tmp_path / "nowhere" / "page.html")
-    with pytest.raises(InputError, match=r"is a folder, a device or a pipe; name a HTML file"):
+    with pytest.raises(InputError, match=r"is a folder, a device or a pipe; name another HTML file"):
         check_can_write_page(tmp_path)
 
 

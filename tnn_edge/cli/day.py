@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,8 @@ from tnn_edge.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tnn_edge.day import Contest, Scenario
+    from tnn_edge.camera.stopping import StopRequest
+    from tnn_edge.day import Contest, Life, Scenario, Scenes
     from tnn_edge.runtime import Engine
 
 __all__ = ["day"]
@@ -36,8 +38,11 @@ def day(
 
     Images, network and policies are real; sun, battery, panel, board and image sensor are modelled. The first policy is
     shown while its day runs. At the end stand the table of all policies, always u = 1 and the best constant u.
+
+    Ctrl-C ends the run with what the finished seeds gave, and exits with 130; SIGTERM likewise with 143.
     """
     import tnn_edge
+    from tnn_edge.camera.stopping import StopRequest
     from tnn_edge.day import as_json as result_as_json
     from tnn_edge.day import day_page, read_scenario
     from tnn_edge.html_page import write_page
@@ -47,16 +52,22 @@ def day(
     page = None if out is None else _page_in(out)
     settings = tnn_edge.SessionSettings(threads=threads)
     with tnn_edge.load(read.bundle, device.value, settings=settings) as engine:
-        contests = _run(read, engine, n_seeds=seeds, to_stderr=as_json)
+        with StopRequest() as stop:
+            contests = _run(read, engine, stop, n_seeds=seeds, to_stderr=as_json)
         machine = describe_machine() | {"device": engine.device, "threads": threads}
         name = engine.manifest.name
-    if as_json:
-        print_json({"scenario": str(scenario), "bundle": name, "machine": machine, **result_as_json(contests)})
-    else:
-        _print(contests, read)
-    if page is not None:  # after the numbers, which must not be lost to a page
-        write_page(page, day_page(contests, read, machine, name))
-        typer.echo(f"drawn: {printable(str(page))}", err=as_json)
+    if stop.is_set():
+        typer.echo(f"stopped: {len(contests)} of {seeds} seeds are finished", err=True)
+    if contests:
+        if as_json:
+            print_json({"scenario": str(scenario), "bundle": name, "machine": machine, **result_as_json(contests)})
+        else:
+            _print(contests, read)
+        if page is not None:  # after the numbers, which must not be lost to a page
+            write_page(page, day_page(contests, read, machine, name))
+            typer.echo(f"drawn: {printable(str(page))}", err=as_json)
+    if stop.is_set():
+        raise typer.Exit(stop.exit_code)
 
 
 def _page_in(folder: Path) -> Path:
@@ -71,8 +82,12 @@ def _page_in(folder: Path) -> Path:
     return folder / "day.html"
 
 
-def _run(scenario: Scenario, engine: Engine, *, n_seeds: int, to_stderr: bool) -> list[Contest]:
-    """Every seed's contest, shown while it runs."""
+class _Stopped(Exception):  # noqa: N818 -- a wish of the user's, no error
+    """A seed was given up half-way."""
+
+
+def _run(scenario: Scenario, engine: Engine, stop: StopRequest, *, n_seeds: int, to_stderr: bool) -> list[Contest]:
+    """Every seed's contest, shown while it runs; of those that a signal left time for."""
     import sys
 
     from tnn_edge.camera.live_display import LiveDisplay
@@ -81,22 +96,49 @@ def _run(scenario: Scenario, engine: Engine, *, n_seeds: int, to_stderr: bool) -
     def say(line: str) -> None:
         typer.echo(line, err=to_stderr)
 
-    contests = []
+    def watch(life: Life, scenes: Scenes) -> None:
+        view.show(life, scenes)
+        if stop.is_set():
+            raise _Stopped
+
+    contests: list[Contest] = []
     name = next(iter(scenario.policies))
-    with LiveDisplay(enabled=sys.stderr.isatty()) as display:
+    with LiveDisplay(enabled=sys.stderr.isatty()) as display, suppress(_Stopped):
         for seed in range(scenario.seed, scenario.seed + n_seeds):
             if n_seeds > 1 and not display.enabled:
                 say(f"seed {seed}")
             view = LiveView(scenario, name if n_seeds == 1 else f"{name}, seed {seed}", display, say)
-            contests.append(hold_contest(scenario, engine, seed=seed, on_period=view.show))
+            view.start()
+            contests.append(hold_contest(scenario, engine, seed=seed, on_period=watch))
+            if stop.is_set():
+                break
     return contests
 
 
 def _print(contests: Sequence[Contest], scenario: Scenario) -> None:
-    from tnn_edge.day.table import HEADINGS, NOTES, mean_rows, rows
+    from tnn_edge.day.table import NOTES, mean_rows, rows
 
     for contest in contests:
-        print_table(HEADINGS, rows(contest), title=f"{scenario.path}, seed {contest.seed}; power is modelled")
+        _print_rows(rows(contest), title=f"{scenario.path}, seed {contest.seed}; power is modelled")
     if len(contests) > 1:
-        print_table(HEADINGS, mean_rows(contests), title=f"mean of {len(contests)} seeds")
+        _print_rows(mean_rows(contests), title=f"mean of {len(contests)} seeds")
     typer.echo(NOTES)
+
+
+def _print_rows(rows: list[list[str]], *, title: str) -> None:
+    """A table with its headings; on a terminal that has no room for it, turned."""
+    import sys
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from tnn_edge.day.narrow_table import fits, turned_tables
+    from tnn_edge.day.table import HEADINGS
+
+    console = Console()
+    if not sys.stdout.isatty() or fits(rows, console.width):
+        print_table(HEADINGS, rows, title=title)
+        return
+    console.print(Text(printable(title), style="table.title"), soft_wrap=True)
+    for table in turned_tables(rows, console.width):
+        console.print(table)

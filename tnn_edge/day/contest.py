@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tnn_edge.control import ConstantPolicy, Governed, GovernorSettings
 from tnn_edge.day.answers import Answers
 from tnn_edge.day.life import Life, live_through
+from tnn_edge.day.scenario_tables import ALWAYS_FULL, BEST_CONSTANT
 from tnn_edge.day.scenes import Scenes
 from tnn_edge.day.score import Score
 
@@ -18,10 +20,7 @@ if TYPE_CHECKING:
     from tnn_edge.day.scenario import Scenario
     from tnn_edge.runtime import Engine
 
-__all__ = ["ALWAYS_FULL", "BEST_CONSTANT", "Contest", "Entry", "hold_contest"]
-
-ALWAYS_FULL = "always u = 1"
-BEST_CONSTANT = "best constant u"
+__all__ = ["Contest", "Entry", "hold_contest"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,6 +42,9 @@ class Contest:
         policies: name -> run, as the scenario names them; the first is the one that was shown.
         constants: the runs of a constant u at every operating point, rising, the last at u = 1.
         mean_ms: mean time in the engine for one image at each operating point, measured on this machine.
+        right_share: share of each period's images that each operating point gets right, whether the board had power or
+            not; shape [n_periods, operating points].
+        n_labels: classes that the network knows.
     """
 
     seed: int
@@ -50,6 +52,8 @@ class Contest:
     policies: Mapping[str, Entry]
     constants: tuple[Entry, ...]
     mean_ms: tuple[float, ...]
+    right_share: npt.NDArray[np.float64]
+    n_labels: int
 
     @property
     def best_constant(self) -> Entry | None:
@@ -100,11 +104,18 @@ def hold_contest(
     policies = {first: run(shown, watch=lambda life: on_period(life, scenes))}
     policies |= {name: run(policy) for name, policy in others}
     constants = tuple(run(_held(u), u=u) for u in (*answers.points_u[:-1], 1.0))
-    ms = np.mean([answers.of(i).ms.mean(axis=0) for i in range(scenario.n_periods)], axis=0)
+    answered = [answers.of(i) for i in range(scenario.n_periods)]
+    ms = np.mean([each.ms.mean(axis=0) for each in answered], axis=0)
     return Contest(
-        seed=seed, scenes=scenes, policies=policies, constants=constants, mean_ms=tuple(float(each) for each in ms)
+        seed=seed,
+        scenes=scenes,
+        policies=policies,
+        constants=constants,
+        mean_ms=tuple(float(each) for each in ms),
+        right_share=np.stack([each.is_right.mean(axis=0) for each in answered]),
+        n_labels=len(engine.manifest.labels),
     )
 
 
 def _held(u: float) -> Governed[None]:
-    return Governed(ConstantPolicy(u=u), GovernorSettings(unknown_u=u))
+    return Governed(ConstantPolicy(u=u), GovernorSettings(unknown_u=u))  # a constant knows its u whatever is unknown

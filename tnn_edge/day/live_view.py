@@ -29,6 +29,11 @@ _HOURLY_DAYS = 2
 
 _FULL_LUX_LOG10 = 5.0
 
+_Row = tuple[str, float | None, str, str]
+"""Name, share of the bar, its colour, and what stands beside it."""
+
+_UNKNOWN: list[_Row] = [(name, None, "", "-") for name in ("throttle u", "light", "accuracy")]
+
 
 class LiveView:
     """Shows a run period by period.
@@ -47,10 +52,15 @@ class LiveView:
         self._say = say
         self._every_h = 1.0 if scenario.n_days <= _HOURLY_DAYS else 6.0
 
+    def start(self) -> None:
+        """Show what is known before the first period is answered, which takes a while."""
+        soc = self._scenario.start_soc
+        self._display.show(lambda: self._panel(0, [_battery(soc), *_UNKNOWN]))
+
     def show(self, life: Life, scenes: Scenes) -> None:
         """Show the period that has just passed."""
         if self._display.enabled:
-            self._display.show(lambda: self._panel(life, scenes))
+            self._display.show(lambda: self._panel(life.n_done, self._rows(life, scenes)))
         elif self._is_line_due(life.n_done):
             self._say(printable(self._line(life, scenes)))
 
@@ -72,25 +82,30 @@ class LiveView:
             f"accuracy so far {_accuracy(score)}"
         )
 
-    def _panel(self, life: Life, scenes: Scenes) -> RenderableType:
+    def _rows(self, life: Life, scenes: Scenes) -> list[_Row]:
         i = life.n_done - 1
         score = Score.of(life, self._scenario)
+        reason = life.reason[i]
+        doing = "no power" if reason is None else f"{life.u[i]:.2f}  {printable(reason)}"
+        light = math.log10(max(float(scenes.lux[i]), 1.0)) / _FULL_LUX_LOG10
+        ms = "" if math.isnan(life.ms[i]) else f"{life.ms[i]:.2f} ms an image"
+        so_far = 0.0 if score.accuracy is None else score.accuracy
+        return [
+            _battery(float(life.soc[i])),
+            ("throttle u", 0.0 if reason is None else float(life.u[i]), "cyan", doing),
+            ("light", min(light, 1.0), "yellow", _lux(scenes, i)),
+            ("accuracy", so_far, "blue", f"{_accuracy(score)} so far   {ms}"),
+        ]
+
+    def _panel(self, n_done: int, rows: list[_Row]) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim")
         grid.add_column()
         grid.add_column(width=32, no_wrap=True)
-        soc = float(life.soc[i])
-        grid.add_row("battery", share_bar(soc, "red" if soc < 0.15 else "green"), f"{100.0 * soc:.0f} %")
-        reason = life.reason[i]
-        doing = "no power" if reason is None else f"{life.u[i]:.2f}  {printable(reason)}"
-        grid.add_row("throttle u", share_bar(0.0 if reason is None else float(life.u[i]), "cyan"), Text(doing))
-        light = math.log10(max(float(scenes.lux[i]), 1.0)) / _FULL_LUX_LOG10
-        grid.add_row("light", share_bar(min(light, 1.0), "yellow"), _lux(scenes, i))
-        ms = "" if math.isnan(life.ms[i]) else f"{life.ms[i]:.2f} ms an image"
-        so_far = 0.0 if score.accuracy is None else score.accuracy
-        grid.add_row("accuracy", share_bar(so_far, "blue"), f"{_accuracy(score)} so far   {ms}")
-        done = 100.0 * life.n_done / self._scenario.n_periods
-        title = f"{printable(self._name)}   {self._time(life.n_done)}   {done:.0f} %"
+        for name, share, colour, text in rows:
+            grid.add_row(name, share_bar(share, colour), Text(text))
+        done = 100.0 * n_done / self._scenario.n_periods
+        title = f"{printable(self._name)}   {self._time(n_done)}   {done:.0f} %   power and light modelled"
         return Panel(grid, title=Text(title), title_align="left", expand=False)
 
     def _time(self, n_done: int) -> str:
@@ -98,6 +113,10 @@ class LiveView:
         minutes = round(60.0 * hours)
         day = f"day {minutes // 1440 + 1} " if self._scenario.n_days > 1 else ""
         return f"{day}{minutes // 60 % 24:02d}:{minutes % 60:02d}"
+
+
+def _battery(soc: float) -> _Row:
+    return "battery", soc, "red" if soc < 0.15 else "green", f"{100.0 * soc:.0f} %"
 
 
 def _lux(scenes: Scenes, i: int) -> str:

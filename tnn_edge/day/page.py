@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tnn_edge.day.pictures import draw_accuracy, draw_battery, draw_light, draw_throttle
+from tnn_edge.day.scenes import DIM_LUX
 from tnn_edge.day.table import HEADINGS, NOTES, constant_rows, labelled_means, mean_rows, rows
 from tnn_edge.html_page import Page
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["day_page"]
 
-_DIM_LUX = 10.0
-
 _REAL = (
     "Real: the images, and every answer of the network to them. At each period's light and for each of its pictures "
     "the engine ran all operating points on this machine; milliseconds are those of these runs. The policies are the "
@@ -27,10 +26,12 @@ _REAL = (
 )
 _MODELLED = (
     "Modelled: sun and clouds, panel, battery, board and its temperature, the image sensor (Poisson-Gaussian noise, "
-    "automatic exposure), and the camera's frame rate: the few images of a period stand for all of its frames. Power "
-    "is that of a board like a Jetson Orin Nano at such a load, not of this machine. The power of computing is scaled "
-    "by multiply-adds: at an operating point with half of those at u = 1, it is half. So the dial matters here as it "
-    "does for a network that fills the board, say at 224 x 224 pixels; the small network of the demo would not."
+    "automatic exposure), and the camera's frame rate: the few images of a period stand for all of its frames."
+)
+_SCALED = (
+    "The power of computing is scaled by multiply-adds: at an operating point with half of those at u = 1, it is half. "
+    "So the dial matters here as it does for a network that keeps the board busy with them, as one for images of "
+    "224 x 224 pixels can; a network too small for that would save less than its multiply-adds say."
 )
 
 
@@ -47,13 +48,13 @@ def day_page(contests: Sequence[Contest], scenario: Scenario, machine: Mapping[s
     days = "A day" if scenario.n_days == 1 else f"{scenario.n_days} days"
     page = Page(f"{days} of a modelled camera", _subtitle(contests, scenario, bundle))
     page.add_tiles(_tiles(contests))
-    page.add_text(_summary(first))
+    page.add_text(_summary(contests))
     _add_tables(page, contests)
     page.add_heading("Through the hours" if len(contests) == 1 else f"Through the hours of seed {first.seed}")
     page.add_picture(
         draw_battery(first, scenario),
         alt="state of charge of each policy over time",
-        caption="State of charge. Grey: less than 10 lux.",
+        caption=f"State of charge. Grey: less than {DIM_LUX:g} lux.",
     )
     page.add_picture(
         draw_throttle(first, scenario),
@@ -73,7 +74,7 @@ def day_page(contests: Sequence[Contest], scenario: Scenario, machine: Mapping[s
     )
     page.add_heading("What is real, what is modelled")
     page.add_text(_REAL)
-    page.add_text(_MODELLED)
+    page.add_text(f"{_MODELLED} {_power(scenario)} {_SCALED}")
     page.add_facts(_device_facts(scenario))
     _add_constants(page, first)
     page.add_heading("Machine and files")
@@ -89,7 +90,7 @@ def _subtitle(contests: Sequence[Contest], scenario: Scenario, bundle: str) -> s
     numbers = ", ".join(str(contest.seed) for contest in contests)
     site = scenario.weather.site
     return (
-        f"{scenario.path.name}: {bundle} at {site.latitude_deg:g} degrees north, from {_clock(scenario.start_hour)} on "
+        f"{scenario.path.name}: {bundle} at {_latitude(site.latitude_deg)}, from {_clock(scenario.start_hour)} on "
         f"day {site.day_of_year} of the year; {seeds} {numbers}"
     )
 
@@ -105,18 +106,21 @@ def _tiles(contests: Sequence[Contest]) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _summary(contest: Contest) -> str:
-    n_frames = contest.constants[0].score.frames
-    dim = 100.0 * float(np.mean(contest.scenes.lux < _DIM_LUX))
+def _summary(contests: Sequence[Contest]) -> str:
+    n_frames = contests[0].constants[0].score.frames
     text = (
         f"The figures are shares of all {n_frames:,.0f} frames that a camera with power would take: seen, and "
         "classified right. Every policy met the same weather and the same pictures."
     )
-    if dim == 0.0:
+    is_dim = np.concatenate([contest.scenes.lux < DIM_LUX for contest in contests])
+    if not is_dim.any():
         return text
+    right = np.concatenate([contest.right_share for contest in contests])[is_dim].mean(axis=0)
     return (
-        f"{text} {dim:.0f} % of the frames come at less than {_DIM_LUX:g} lux; there a picture is mostly noise, and no "
-        "policy is right much more often than by chance."
+        f"{text} {100.0 * is_dim.mean():.0f} % of the frames come at less than {DIM_LUX:g} lux. There the best "
+        f"operating point is right in {100.0 * right.max():.0f} % of the pictures that the network saw, the lowest in "
+        f"{100.0 * right[0]:.0f} %; a guess among {contests[0].n_labels} classes would be in "
+        f"{100.0 / contests[0].n_labels:.0f} %."
     )
 
 
@@ -142,15 +146,31 @@ def _add_constants(page: Page, contest: Contest) -> None:
 
 def _device_facts(scenario: Scenario) -> list[tuple[str, str]]:
     battery, board = scenario.battery, scenario.board
-    restart = f"the board starts again at {100.0 * battery.reboot:.0f} % after it went dark"
-    sampled = f"{scenario.images_per_period} images really computed in every {scenario.period_s:g} s"
+    charge = f"{battery.usable_wh:g} Wh usable, {100.0 * scenario.start_soc:.0f} % at the start"
+    losses = f"{100.0 * battery.charge_efficiency:g} % of what goes in is stored, "
+    losses += f"{100.0 * battery.discharge_efficiency:g} % of that comes out"
+    ends = f"the board goes dark at {100.0 * battery.cut_off:g} % and starts again at {100.0 * battery.reboot:g} %"
+    images = "1 image" if scenario.images_per_period == 1 else f"{scenario.images_per_period} images"
+    sampled = f"{images} really computed in every {scenario.period_s:g} s"
     return [
-        ("battery", f"{battery.usable_wh:g} Wh usable, {100.0 * scenario.start_soc:.0f} % at the start; {restart}"),
+        ("battery", f"{charge}; {losses}; {ends}"),
         ("panel", f"{scenario.panel.rated_w:g} W rated, lying flat"),
-        ("board", f"{board.idle_w:g} W idle, {board.compute_w:g} W on top at u = 1"),
+        ("board", f"{board.idle_w:g} W idle, {board.compute_w:g} W on top at u = 1; modelled"),
         ("camera", f"{scenario.fps:g} frames a second; {sampled}"),
         ("night", f"{scenario.weather.night_lux:g} lux"),
     ]
+
+
+def _power(scenario: Scenario) -> str:
+    board = scenario.board
+    return (
+        f"Power is not that of this machine but of the scenario's board: {board.idle_w:g} W idle, "
+        f"{board.compute_w:g} W more while it computes at u = 1."
+    )
+
+
+def _latitude(degrees: float) -> str:
+    return f"{abs(degrees):g} degrees {'south' if degrees < 0.0 else 'north'}"
 
 
 def _machine_facts(machine: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tnn_edge.day.scenes import DIM_LUX
 from tnn_edge.day.table import label
 from tnn_edge.html_page import figure_svg
 from tnn_edge.picture_file import new_figure
@@ -29,8 +30,6 @@ _LINES = ("#1c7ed6", "#e8590c", "#868e96", "#d69e00", "#9c36b5", "#2b8a3e", "#c2
 
 _BANDS = ("#4dabf7", "#ffd43b", "#63e6be", "#ff922b", "#5f3dc4", "#9775fa", "#a9e34b", "#f783ac")
 """Colours of reasons."""
-
-_NIGHT_LUX = 10.0
 
 
 def draw_battery(contest: Contest, scenario: Scenario) -> bytes:
@@ -52,23 +51,20 @@ def draw_throttle(contest: Contest, scenario: Scenario) -> bytes:
     from matplotlib.patches import Patch
 
     with _drawing(contest, scenario, height=3.3, has_night=False) as drawing:
-        (_, line, first), *others = _entries(contest)
+        (name, colour, first), *others = _entries(contest)
         reasons = list(dict.fromkeys(first.life.reason))
         colours = {reason: _BANDS[i % len(_BANDS)] for i, reason in enumerate(r for r in reasons if r is not None)}
         colours[None] = "black"
         for reason, start, end in _stretches(first.life.reason):
             drawing.add_band(start, end, colours[reason], 0.2)
-        for _, other_line, entry in others:
-            drawing.axes.stairs(
-                entry.life.u, drawing.edges_h, baseline=None, color=other_line, linewidth=1.0, alpha=0.9
-            )
-        drawing.axes.stairs(first.life.u, drawing.edges_h, baseline=None, color=line, linewidth=2.0)
+        lines = [(drawing.add_stairs(entry.life.u, line, 1.0), other) for other, line, entry in others]
+        lines.insert(0, (drawing.add_stairs(first.life.u, colour, 2.0), name))  # on top of the others
         drawing.axes.set_ylim(-0.03, 1.03)
         drawing.axes.set_ylabel("throttle u")
         bands = [
             (Patch(color=colours[reason], alpha=0.35), "no power" if reason is None else reason) for reason in reasons
         ]
-        drawing.add_legend(bands)
+        drawing.add_legend([*lines, *bands])
     return drawing.svg
 
 
@@ -118,7 +114,7 @@ def _drawing(contest: Contest, scenario: Scenario, *, height: float, has_night: 
     with mpl.rc_context({"text.parse_math": False, "font.size": 9.5}):
         drawing = _Drawing(scenario, height)
         if has_night:
-            for is_night, start, end in _stretches((contest.scenes.lux < _NIGHT_LUX).tolist()):
+            for is_night, start, end in _stretches((contest.scenes.lux < DIM_LUX).tolist()):
                 if is_night:
                     drawing.add_band(start, end, "black", 0.07)
         yield drawing
@@ -142,6 +138,10 @@ class _Drawing:
     def add_band(self, start: int, end: int, colour: str, alpha: float) -> None:
         """Shade the periods from `start` to before `end`."""
         self.axes.axvspan(self.edges_h[start], self.edges_h[end], color=colour, alpha=alpha, linewidth=0)
+
+    def add_stairs(self, values: Floats, colour: str, width: float) -> Any:
+        """Draw a value for each period; a period of NaN stays empty."""
+        return self.axes.stairs(values, self.edges_h, baseline=None, color=colour, linewidth=width)
 
     def add_legend(self, entries: list[tuple[Any, str]]) -> None:
         """Say what is what, above the axes."""

@@ -5,106 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, Literal
 
 from tnn_edge.control import Governed, read_policy
-from tnn_edge.plant import Battery, BoardLoad, Clouds, ImageSensor, Panel, Site, ThermalNode, Weather
+from tnn_edge.day.scenario_tables import ALWAYS_FULL, BEST_CONSTANT, SECONDS_PER_DAY, ScenarioTable
+from tnn_edge.errors import ConfigError
+from tnn_edge.plant import Battery, BoardLoad, ImageSensor, Panel, ThermalNode, Weather
 from tnn_edge.toml_file import Fault, TomlFile
 from tnn_edge.toml_lines import Place
+from tnn_edge.user_path import dead_end, under
 
 __all__ = ["Scenario", "read_scenario"]
-
-_SECONDS_PER_DAY = 86_400
-
-_OUR_ROWS = ("always u = 1", "best constant")
-"""How the rows begin that every table has."""
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class PolicyTable(_Table):
-    """One `[[policies]]`.
-
-    Attributes:
-        name: what tables and pictures call it.
-        file: the policy file, relative to the scenario.
-    """
-
-    name: str = Field(min_length=1, max_length=40)
-    file: str = Field(min_length=1)
-
-
-class TimeTable(_Table):
-    """`[time]`.
-
-    Attributes:
-        start_hour: local hour at which the run begins; it lasts 24 hours for each entry of weather.clearness.
-        period_s: seconds between two decisions of the policy, a divisor of a day.
-    """
-
-    start_hour: float = Field(0.0, ge=0.0, lt=24.0)
-    period_s: float = Field(ge=1.0, le=float(_SECONDS_PER_DAY))
-
-
-class WeatherTable(_Table):
-    """`[weather]`.
-
-    Attributes:
-        clearness: for each day, the share of the clear sky's light that arrives; 0.7 fine, 0.3 overcast.
-        night_lux: illuminance without sun; full moon 0.1, street light 10.
-        mean_air_c: mean temperature of the air.
-        air_swing_c: half the difference between the warmest hour and the coldest.
-    """
-
-    clearness: Annotated[list[float], Field(min_length=1, max_length=366)]
-    night_lux: float
-    mean_air_c: float = Field(15.0, ge=-60.0, le=60.0)
-    air_swing_c: float = Field(6.0, le=60.0)
-
-
-class CameraTable(_Table):
-    """`[camera]`.
-
-    Attributes:
-        fps: frames a second that the modelled camera takes.
-        images_per_period: images that the network really sees in each period; they stand for all of its frames.
-        reflectance: mean reflectance of the scene, which the light meter assumes.
-    """
-
-    fps: float = Field(gt=0.0, le=1000.0)
-    images_per_period: int = Field(ge=1, le=10_000)
-    reflectance: float = Field(0.18, gt=0.0, le=1.0)
-
-
-class ScenarioTable(_Table):
-    """The whole file.
-
-    Attributes:
-        bundle: folder of the network, relative to the file.
-        images: folder of labelled images, <class>/*.jpg, relative to the file.
-        policies: what to compare; the first is shown while its day runs.
-        start_soc: state of charge at the start, in [0, 1].
-    """
-
-    bundle: str = Field(min_length=1)
-    images: str = Field(min_length=1)
-    seed: int = Field(0, ge=0, lt=2**32)
-    start_soc: float = Field(ge=0.0, le=1.0)
-    policies: Annotated[list[PolicyTable], Field(min_length=1)]
-    time: TimeTable
-    site: Site
-    weather: WeatherTable
-    clouds: Clouds = Field(default_factory=Clouds)
-    panel: Panel
-    battery: Battery
-    board: BoardLoad
-    thermal: ThermalNode = Field(default_factory=ThermalNode)
-    camera: CameraTable
-    sensor: ImageSensor = Field(default_factory=ImageSensor)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -163,7 +74,7 @@ class Scenario:
     @property
     def n_periods(self) -> int:
         """Periods of the run."""
-        return self.n_days * round(_SECONDS_PER_DAY / self.period_s)
+        return self.n_days * round(SECONDS_PER_DAY / self.period_s)
 
 
 def read_scenario(path: Path) -> Scenario:
@@ -175,19 +86,20 @@ def read_scenario(path: Path) -> Scenario:
     """
     file = TomlFile.read(path)
     table = file.validate(ScenarioTable)
-    file.fail(_faults(table, path.parent))
+    folder = path.parent
+    policies = _read_policies(file, table, list(_faults(table, folder)))
     return Scenario(
         path=path,
         text=file.text,
-        bundle=path.parent / table.bundle,
-        images=path.parent / table.images,
-        policies={row.name: read_policy(path.parent / row.file) for row in table.policies},
-        policy_texts={row.name: TomlFile.read(path.parent / row.file).text for row in table.policies},
+        bundle=under(folder, Path(table.bundle)),
+        images=under(folder, Path(table.images)),
+        policies=policies,
+        policy_texts={row.name: TomlFile.read(under(folder, Path(row.file))).text for row in table.policies},
         seed=table.seed,
         n_days=len(table.weather.clearness),
         start_hour=table.time.start_hour,
         period_s=table.time.period_s,
-        weather=_weather(file, table),
+        weather=_weather(table),
         panel=table.panel,
         battery=table.battery,
         start_soc=table.start_soc,
@@ -200,39 +112,65 @@ def read_scenario(path: Path) -> Scenario:
     )
 
 
-def _weather(file: TomlFile, table: ScenarioTable) -> Weather:
+def _read_policies(file: TomlFile, table: ScenarioTable, faults: list[Fault]) -> dict[str, Governed[Any]]:
+    """The policies by name, if no file has a fault; else those of all files are told at once."""
+    told: list[str] = []
+    try:
+        file.fail(faults)
+    except ConfigError as err:
+        told.append(str(err))
+    policies = {}
+    unreadable = {fault.place for fault in faults}
+    for i, row in enumerate(table.policies):
+        if ("policies", i, "file") not in unreadable:
+            try:
+                policies[row.name] = read_policy(under(file.path.parent, Path(row.file)))
+            except ConfigError as err:
+                told.append(str(err))
+    if told:
+        raise ConfigError("\n".join(dict.fromkeys(told)))  # two entries may name one file
+    return policies
+
+
+def _weather(table: ScenarioTable) -> Weather:
     clearness = table.weather.clearness
     if table.time.start_hour > 0.0:  # the run ends on a day more, whose morning is like the last day's
         clearness = [*clearness, clearness[-1]]
-    settings = table.weather.model_dump() | {"clearness": clearness}
-    try:
-        return Weather(site=table.site, clouds=table.clouds, **settings)
-    except ValueError as err:
-        file.fail([Fault(("weather",), str(err))])
-        raise
+    return Weather(site=table.site, clouds=table.clouds, **table.weather.model_dump() | {"clearness": clearness})
 
 
 def _faults(table: ScenarioTable, folder: Path) -> Iterator[Fault]:
     """What is wrong between tables that are sound one by one."""
     for key in ("bundle", "images"):
-        if not (folder / getattr(table, key)).is_dir():
-            yield Fault((key,), f"there is no folder {folder / getattr(table, key)}; the path is relative to the file")
+        yield from _path_faults((key,), folder, Path(getattr(table, key)), "folder")
     seen: set[str] = set()
     for i, row in enumerate(table.policies):
-        place: Place = ("policies", i)
-        if row.name in seen or row.name.startswith(_OUR_ROWS):
-            yield Fault((*place, "name"), f"the name {row.name!r} is taken; choose another")
+        if row.name in seen or row.name.startswith((ALWAYS_FULL, BEST_CONSTANT)):
+            yield Fault(("policies", i, "name"), f"the name {row.name!r} is taken; choose another")
         seen.add(row.name)
-        if not (folder / row.file).is_file():
-            yield Fault((*place, "file"), f"there is no file {folder / row.file}; the path is relative to this file")
+        yield from _path_faults(("policies", i, "file"), folder, Path(row.file), "file")
+    for i, share in enumerate(table.weather.clearness):
+        if not 0.0 < share < table.clouds.max_index:
+            bounds = f"must lie above 0 and below {table.clouds.max_index:g}"
+            yield Fault(("weather", "clearness", i), f"{bounds}, got {share:g}; say 0.7 for fine weather, 0.3 for dull")
     period_s = table.time.period_s
-    if not _divides(period_s, _SECONDS_PER_DAY):
-        yield Fault(("time", "period_s"), f"must divide a day of {_SECONDS_PER_DAY} s, got {period_s:g}; say 300")
+    if not _divides(period_s, SECONDS_PER_DAY):
+        yield Fault(("time", "period_s"), f"must divide a day of {SECONDS_PER_DAY} s, got {period_s:g}; say 300")
     elif not _divides(period_s, table.time.start_hour * 3600.0):
         yield Fault(
             ("time", "start_hour"),
             f"must be a whole number of periods of {period_s:g} s after midnight, got {table.time.start_hour:g}",
         )
+
+
+def _path_faults(place: Place, folder: Path, path: Path, kind: Literal["file", "folder"]) -> Iterator[Fault]:
+    """A path at which there is no file, or no folder."""
+    if why := dead_end(folder, path):
+        yield Fault(place, f"leads nowhere ({why}); name another {kind}")
+        return
+    found = under(folder, path)
+    if not (found.is_file() if kind == "file" else found.is_dir()):
+        yield Fault(place, f"there is no {kind} {found}; a relative path begins beside this file")
 
 
 def _divides(part: float, whole: float) -> bool:

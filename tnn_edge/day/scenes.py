@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from tnn_edge.bundle import Manifest
     from tnn_edge.day.scenario import Scenario
 
-__all__ = ["Scenes"]
+__all__ = ["DIM_LUX", "Scenes"]
+
+DIM_LUX = 10.0
+"""Below it, texts and pictures call a scene dim: noise costs a camera like this one much of what it sees."""
 
 _WEATHER, _ORDER, _NOISE = range(3)
 """What random numbers are for; each has streams of its own, so that one does not shift the others."""

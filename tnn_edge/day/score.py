@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from tnn_edge.day.life import Life
     from tnn_edge.day.scenario import Scenario
 
-__all__ = ["Score", "mean_score"]
+__all__ = ["MODELLED", "Score", "mean_score"]
+
+MODELLED = (
+    "frames", "frames_served", "seen_and_right", "compute_wh", "total_wh", "hours_dark", "lowest_soc", "final_soc",
+)  # fmt: skip
+"""Scores that hang on the modelled camera, board, battery and sun. In `accuracy` the answers and in `mean_u` the
+decisions are real; the light and the charge that they were given under are modelled."""
 
 
 @dataclass(frozen=True, kw_only=True)

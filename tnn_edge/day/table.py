@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tnn_edge.day.contest import BEST_CONSTANT
-from tnn_edge.day.score import Score, mean_score
+from tnn_edge.day.scenario_tables import BEST_CONSTANT
+from tnn_edge.day.score import MODELLED, Score, mean_score
 
 if TYPE_CHECKING:
     from tnn_edge.day.contest import Contest, Entry
@@ -56,8 +56,9 @@ def labelled_means(contests: Sequence[Contest]) -> dict[str, Score | None]:
 
 
 def as_json(contests: Sequence[Contest]) -> dict[str, Any]:
-    """Every score of every seed, and their means."""
+    """Every score of every seed, and their means; and which of the scores are modelled."""
     return {
+        "modelled": list(MODELLED),
         "seeds": [
             {
                 "seed": contest.seed,
@@ -92,8 +93,13 @@ def _means(contests: Sequence[Contest]) -> dict[str, Score | None]:
 def _mean_label(name: str, contests: Sequence[Contest]) -> str:
     if name != BEST_CONSTANT:
         return name
-    chosen = [contest.best_constant for contest in contests]
-    return f"{name} = " + ", ".join("none" if entry is None else f"{entry.u:.2f}" for entry in chosen)
+    found = [entry.u for contest in contests if (entry := contest.best_constant) is not None and entry.u is not None]
+    if not found:
+        return label(name, None)
+    low, high = f"{min(found):.2f}", f"{max(found):.2f}"
+    text = f"{name} = {low}" if low == high else f"{name} = {low} to {high}"
+    n_without = len(contests) - len(found)
+    return f"{text}, none in {n_without} of {len(contests)} seeds" if n_without else text
 
 
 def _row(name: str, score: Score | None) -> list[str]:

@@ -1,0 +1,34 @@
+"""Paths that a user wrote into a file: where they begin, and whether they lead anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["dead_end", "under"]
+
+
+def under(folder: Path, path: Path) -> Path:
+    """The path in full; a relative one begins in `folder`, ~ is the user's home.
+
+    Links in it stay as they are: /dev/stdout leads to no name that could be opened.
+
+    Raises:
+        RuntimeError: it begins in the home of nobody.
+    """
+    return (folder / path.expanduser()).absolute()
+
+
+def dead_end(folder: Path, path: Path) -> str | None:
+    """Why nothing can be at the path, or why one may not look; None where something is or might be.
+
+    Args:
+        folder: where a relative path begins.
+        path: as the user wrote it.
+    """
+    try:
+        under(folder, path).stat()
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError, ValueError) as err:  # RuntimeError: nobody's home; ValueError: a NUL
+        return str(getattr(err, "strerror", None) or err)
+    return None
