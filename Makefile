@@ -11,6 +11,8 @@ SOURCES  := $(shell find tnn_edge -name '*.py' -o -name py.typed)
 
 # One thread a process: tests compare numbers and times, and a thread pool per test would fight over few cores.
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+# Two processes at a time, each a file of tests, whose fixtures are then made once.
+PYTEST_FILES := $(PYTEST) -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -32,14 +34,14 @@ demo: .venv-device/installed no-torch
 	.venv-device/bin/tnn-edge day examples/demo/day.toml --out $(DEMO_OUT)
 
 test: .venv/installed
-	$(PYTEST)
+	$(PYTEST_FILES)
 
 check: packages .venv/installed
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	$(PYTEST)
+	$(PYTEST_FILES)
 
 test-slow: .venv/installed
 	$(PYTEST) -m slow
