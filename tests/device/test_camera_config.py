@@ -206,6 +206,7 @@ FAULTS = [
     ('"bundle"', '"images"', "5: engine.bundle: {folder}/images is no bundle: it has no manifest.json"),
     ('"policy.toml"', '"rules.toml"', "9: policy.file: there is no file {folder}/rules.toml"),
     ('"policy.toml"', '"images"', "9: policy.file: there is no file {folder}/images"),
+    ('"policy.toml"', '"~nobody-of-that-name/x"', "9: policy.file: leads nowhere (Could not determine home directory"),
     ('"bundle"', '"~nobody-of-that-name/x"', "5: engine.bundle: leads nowhere (Could not determine home directory"),
     ('"policy.toml"', '"loop"', "9: policy.file: leads nowhere (Too many levels of symbolic links); name another"),
     ('"out/page.html"', f'"{"x" * 300}"', "28: output.page: leads nowhere (File name too long); name another"),

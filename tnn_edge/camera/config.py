@@ -89,8 +89,7 @@ def read_config(path: Path, *, source: str | None = None) -> CameraConfig:
             light = table.light.meter()
         except ValueError as err:
             faults.append(Fault(("light",), str(err)))
-    settings = table.policy.model_copy(update={"file": under(folder, table.policy.file)})
-    policy = _policy(file, faults, settings.file)
+    policy = _policy(file, faults, table.policy.file)
     assert opener is not None  # or there is a fault
     return CameraConfig(
         path=path,
@@ -99,7 +98,7 @@ def read_config(path: Path, *, source: str | None = None) -> CameraConfig:
         stall_s=table.source.stall_s,
         engine=table.engine.model_copy(update={"bundle": under(folder, table.engine.bundle)}),
         policy=policy,
-        policy_settings=settings,
+        policy_settings=table.policy.model_copy(update={"file": under(folder, table.policy.file)}),
         power=table.power.model_copy(update={"root": under(folder, table.power.root)}),
         temperature=table.temperature.model_copy(update={"root": under(folder, table.temperature.root)}),
         light=light,
@@ -113,7 +112,7 @@ def _policy(file: TomlFile, faults: list[Fault], policy: Path) -> Governed[Any]:
     found: Governed[Any] | None = None
     if not any(fault.place == ("policy", "file") for fault in faults):
         try:
-            found = read_policy(policy)
+            found = read_policy(under(file.path.parent, policy))
         except ConfigError as err:
             told.append(str(err))
     try:
