@@ -285,7 +285,7 @@ def test_the_command_draws(tnn_edge_command: Command, tiny_bundle: Path, tmp_pat
     code, out, err = tnn_edge_command("bundle", "light", str(tiny_bundle), "--png", str(png))
     assert (code, err) == (0, "")
     assert out.endswith(f"drawn: {png}\n")
-    assert png_size(png.read_bytes()) == (1100, 460)
+    assert png_size(png.read_bytes()) == (1100, 450)
     code, out, err = tnn_edge_command("bundle", "light", str(tiny_bundle), "--png", str(png), "--json")
     assert (code, err) == (0, f"drawn: {png}\n")
     json.loads(out)
@@ -320,4 +320,4 @@ def test_any_table_can_be_drawn(lux: list[float]) -> None:
     drawn = LightTable.model_validate(
         {**fields(), "lux": lux, "accuracy": rows, "confidence": rows, "calibration_error": rows}
     )
-    assert png_size(draw_light_png(drawn, [0.0], name="$x^{ a name")) == (1100, 460)
+    assert png_size(draw_light_png(drawn, [0.0], name="$x^{ a name")) == (1100, 450)

@@ -34,7 +34,7 @@ def draw_light_png(table: LightTable, dial: Sequence[float], *, name: str) -> by
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    figure = new_figure(11.0, 4.6)
+    figure = new_figure(11.0, 4.5)
     import matplotlib as mpl
 
     accuracy, error = figure.subplots(1, 2)
