@@ -10,6 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,11 +130,10 @@ def check_can_write_page(path: Path) -> None:
         InputError: the folder of `path` is not there, or `path` is no regular file.
         TnnEdgeError: no file can be made there.
     """
-    try:
-        import jinja2  # noqa: F401 -- only whether they are there
-        import matplotlib.figure  # noqa: F401
-    except ImportError as err:
-        raise MissingExtraError(f"a page needs jinja2 and matplotlib ({err}): pip install 'tnn-edge[plot]'") from err
+    # Not imported: a camera that runs for months would carry 57 MB of them until its page is drawn.
+    if lacking := [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]:
+        absent = " and ".join(lacking)
+        raise MissingExtraError(f"a page needs jinja2 and matplotlib (no {absent}): pip install 'tnn-edge[plot]'")
     check_writable(path, _KIND)
 
 

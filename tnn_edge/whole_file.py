@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the folders that they lie in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from pathlib import Path
 
 from tnn_edge.errors import InputError, TnnEdgeError
 
-__all__ = ["check_writable", "write_whole"]
+__all__ = ["check_writable", "make_folder", "write_whole"]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, where it is missing.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise InputError(f"folder {folder} cannot be made ({err.strerror}); name another") from err
 
 
 def check_writable(path: Path, kind: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tnn_edge.cli.main import main
 
 Command = Callable[..., tuple[int, str, str]]
+WritePolicy = Callable[[str], Path]
 
 
 @pytest.fixture
@@ -32,3 +34,13 @@ def hears_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def write_policy(tmp_path: Path) -> WritePolicy:
+    def write_policy(text: str) -> Path:
+        path = tmp_path / "policy.toml"
+        path.write_text(text)
+        return path
+
+    return write_policy

@@ -208,7 +208,7 @@ def test_brackets_in_the_name_of_a_bundle_are_printed_as_they_are(
 
 
 def test_a_table_prints_no_markup_and_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(["u"], [["[/red]\x1b[2J"]], title="[bold]net\x9b2J")
+    print_table(["[/u]"], [["[/red]\x1b[2J"]], title="[bold]net\x9b2J")
     out = capsys.readouterr().out
     assert out.startswith("[bold]net\\x9b2J")
     assert "[/red]\\x1b[2J" in out

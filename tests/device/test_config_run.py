@@ -198,7 +198,7 @@ def test_an_output_that_cannot_be_written_is_one_clear_error(
     assert err == "error: /proc/frames.db cannot be written (unable to open database file); name another file\n"
     path = write_camera(tmp_path, tiny_bundle, output={"database": "/proc/nowhere/frames.db"})
     _, _, err = tnn_edge_command("run", str(path))
-    assert err == "error: folder /proc/nowhere cannot be made (No such file or directory); name another in [output]\n"
+    assert err == "error: folder /proc/nowhere cannot be made (No such file or directory); name another\n"
 
 
 @pytest.mark.parametrize(

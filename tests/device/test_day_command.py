@@ -118,7 +118,7 @@ def test_a_page_that_cannot_be_is_told_before_the_run(
     path = write_day(tmp_path, tiny_bundle)
     code, out, err = tnn_edge_command("day", str(path), "--device", "cpu", "--out", str(path))
     assert (code, out) == (1, "")
-    assert re.match(r"error: folder .*day\.toml cannot be made \(File exists\); name another one\n", err)
+    assert re.match(r"error: folder .*day\.toml cannot be made \(File exists\); name another\n", err)
 
 
 @pytest.mark.usefixtures("hears_ctrl_c")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -172,10 +173,21 @@ def test_where_no_page_can_be_is_told_before_the_work(tmp_path: Path) -> None:
         check_can_write_page(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["jinja2", "matplotlib.figure"])
+@pytest.mark.parametrize("name", ["jinja2", "matplotlib"])
 def test_without_its_packages_the_error_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match=r"a page needs jinja2 and matplotlib .*pip install 'tnn-edge\[plot\]'"):
         check_can_write_page(tmp_path / "page.html")
+
+
+def test_the_check_before_a_long_run_loads_nothing_of_what_draws_at_its_end(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tnn_edge.html_page import check_can_write_page\n"
+        "check_can_write_page(Path(sys.argv[1]))\n"
+        "print(sorted({'matplotlib', 'jinja2'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "page.html")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

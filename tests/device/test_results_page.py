@@ -253,3 +253,15 @@ def test_a_database_whose_name_is_too_long_is_one_clear_error(tmp_path: Path, tn
     code, out, err = tnn_edge_command("page", "a" * 300, "--out", str(tmp_path / "page.html"))
     assert (code, out) == (1, "")
     assert err.startswith("error: there is no file aaa")
+
+
+@pytest.mark.parametrize(
+    ("changes", "scales"), [({}, ["linear", "log", "log"]), ({"ms": -1.0, "age_ms": 0.0}, ["linear", "log", "linear"])]
+)
+def test_light_and_time_are_drawn_over_decades_where_there_is_anything_above_0(
+    changes: dict[str, float], scales: list[str], tmp_path: Path
+) -> None:
+    write_run(tmp_path / "frames.db", [record(i, **changes) for i in range(4)])
+    with open_results(tmp_path / "frames.db") as connection:
+        curve = connection.execute(results_page._CURVES, {"run": 1, "n_frames": 4, "n_bins": 4}).fetchall()
+    assert [axes.get_yscale() for axes in results_page._figure(curve).axes] == scales

@@ -8,19 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from tnn_edge.bundle.light import LightTable, spread_points
+from tnn_edge.light_axis import set_light_axis
 from tnn_edge.picture_file import new_figure
 
 __all__ = ["draw_light_png"]
-
-_LANDMARKS = {
-    0.1: "0.1\nfull moon",
-    1.0: "1",
-    10.0: "10\nstreet light",
-    100.0: "100",
-    1_000.0: "1 000\novercast",
-    10_000.0: "10 000",
-    100_000.0: "100 000\nsun",
-}
 
 
 def draw_light_png(table: LightTable, dial: Sequence[float], *, name: str) -> bytes:
@@ -54,10 +45,7 @@ def draw_light_png(table: LightTable, dial: Sequence[float], *, name: str) -> by
     error.set(title="expected calibration error", ylabel="confidence apart from accuracy [%]")
     error.set_ylim(bottom=0.0)
     for axes in (accuracy, error):
-        axes.set_xscale("log")
-        landmarks = {lux: text for lux, text in _LANDMARKS.items() if table.lux[0] <= lux <= table.lux[-1]}
-        axes.set_xticks(list(landmarks), list(landmarks.values()))
-        axes.set_xlabel("light on the scene [lux]")
+        set_light_axis(axes, table.lux[0], table.lux[-1])
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=len(shown), frameon=False)

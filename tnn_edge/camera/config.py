@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tnn_edge.bundle.reading import MANIFEST
 from tnn_edge.camera.config_tables import (
@@ -21,11 +21,11 @@ from tnn_edge.camera.database import files_of
 from tnn_edge.camera.frame import FrameSource
 from tnn_edge.camera.light_meter import LightMeter
 from tnn_edge.camera.source import source_opener
-from tnn_edge.control import Governed, read_policy
-from tnn_edge.errors import ConfigError, SourceError
+from tnn_edge.control import Governed, read_policies
+from tnn_edge.errors import SourceError
 from tnn_edge.toml_file import Fault, TomlFile
 from tnn_edge.toml_lines import Place
-from tnn_edge.user_path import dead_end, under
+from tnn_edge.user_path import dead_end, missing, under
 
 __all__ = ["CameraConfig", "read_config"]
 
@@ -89,7 +89,7 @@ def read_config(path: Path, *, source: str | None = None) -> CameraConfig:
             light = table.light.meter()
         except ValueError as err:
             faults.append(Fault(("light",), str(err)))
-    policy = _policy(file, faults, table.policy.file)
+    (policy,) = read_policies(file, faults, {("policy", "file"): table.policy.file}).values()
     assert opener is not None  # or there is a fault
     return CameraConfig(
         path=path,
@@ -106,24 +106,6 @@ def read_config(path: Path, *, source: str | None = None) -> CameraConfig:
     )
 
 
-def _policy(file: TomlFile, faults: list[Fault], policy: Path) -> Governed[Any]:
-    """The policy, if neither file has a fault; else those of both are told at once."""
-    told: list[str] = []
-    found: Governed[Any] | None = None
-    if not any(fault.place == ("policy", "file") for fault in faults):
-        try:
-            found = read_policy(under(file.path.parent, policy))
-        except ConfigError as err:
-            told.append(str(err))
-    try:
-        file.fail(faults)
-    except ConfigError as err:
-        told.insert(0, str(err))
-    if told or found is None:
-        raise ConfigError("\n".join(told))
-    return found
-
-
 def _paths(table: ConfigTable) -> Iterator[tuple[Place, Path]]:
     yield ("engine", "bundle"), table.engine.bundle
     yield ("policy", "file"), table.policy.file
@@ -135,28 +117,34 @@ def _paths(table: ConfigTable) -> Iterator[tuple[Place, Path]]:
 def _path_faults(path: Path, table: ConfigTable) -> Iterator[Fault]:
     """Paths that lead nowhere, and outputs that would destroy something."""
     folder = path.parent
-    dead_ends = {place: why for place, to in _paths(table) if (why := dead_end(folder, to))}
-    yield from (Fault(place, f"leads nowhere ({why}); name another") for place, why in dead_ends.items())
-    found = {place: under(folder, to) for place, to in _paths(table) if place not in dead_ends}
+    must: dict[Place, Literal["file", "folder"]] = {("policy", "file"): "file", ("engine", "bundle"): "folder"}
+    # The kernel's own folder may be missing on a machine without sensors; one that somebody wrote down must not.
+    for name, sensors in (("power", table.power), ("temperature", table.temperature)):
+        if "root" in sensors.model_fields_set:
+            must[name, "root"] = "folder"
+    found: dict[Place, Path] = {}
+    for place, to in _paths(table):
+        if told := missing(folder, to, must[place]) if place in must else _refused(folder, to):
+            yield Fault(place, told)
+        else:
+            found[place] = under(folder, to)
     taken = {path.resolve(): "this file itself"}
+    if (policy := found.get(("policy", "file"))) is not None:
+        taken[policy.resolve()] = "the policy file"
     bundle = found.get(("engine", "bundle"))
     # Unlike Path.is_file it raises nothing where one may not look.
     if bundle is not None and not os.path.isfile(bundle / MANIFEST):  # noqa: PTH113
         yield Fault(("engine", "bundle"), f"{bundle} is no bundle: it has no {MANIFEST}")
         bundle = None
-    if (policy := found.get(("policy", "file"))) is not None:
-        taken[policy.resolve()] = "the policy file"
-        if not policy.is_file():
-            yield Fault(("policy", "file"), f"there is no file {policy}")
-    for table_name, sensors in (("power", table.power), ("temperature", table.temperature)):
-        root = found.get((table_name, "root"))
-        # The kernel's own folder may be missing on a machine without sensors; one that somebody wrote down must not.
-        if "root" in sensors.model_fields_set and root is not None and not root.is_dir():
-            yield Fault((table_name, "root"), f"there is no folder {root}")
     if table.output.page is not None and table.output.database is None:
         yield Fault(("output", "page"), "the page is drawn from the database; name a database too")
     outputs = {str(place[1]): to for place, to in found.items() if place[0] == "output"}
     yield from _output_faults(outputs, taken, bundle)
+
+
+def _refused(folder: Path, path: Path) -> str | None:
+    why = dead_end(folder, path)
+    return why and f"leads nowhere ({why}); name another"
 
 
 def _output_faults(outputs: dict[str, Path], taken: dict[Path, str], bundle: Path | None) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ from tnn_edge.camera.accounting import Accounting
 from tnn_edge.camera.live_display import one_line, share_bar
 from tnn_edge.camera.pipeline import Record
 
-__all__ = ["answer_text", "dashboard", "frame_text"]
+__all__ = ["answer_text", "dashboard", "frame_text", "lux_text"]
 
 
 def dashboard(record: Record, accounting: Accounting, n_frames: int | None) -> Table:
@@ -25,7 +25,7 @@ def dashboard(record: Record, accounting: Accounting, n_frames: int | None) -> T
     view = Table.grid(padding=(0, 1))
     view.add_row("u", share_bar(record["u"]), one_line(f"{record['u']:.2f}  {record.get('reason') or ''}"))
     view.add_row("battery", share_bar(observed.get("soc"), "green"), one_line(_power_text(observed)))
-    view.add_row("light", "", one_line(_lux_text(observed.get("lux"))))
+    view.add_row("light", "", one_line(lux_text(observed.get("lux"))))
     view.add_row("answer", share_bar(record.get("confidence"), "blue"), one_line(answer_text(record)))
     counts = f"{accounting.processed} processed, {accounting.dropped} dropped, {accounting.failed} failed"
     view.add_row("frames", "", one_line(f"{frame_text(record, n_frames)}; {counts}"))
@@ -59,5 +59,6 @@ def _power_text(observed: Mapping[str, float | None]) -> str:
     return "  ".join(parts)
 
 
-def _lux_text(lux: float | None) -> str:
+def lux_text(lux: float | None) -> str:
+    """Light to three digits."""
     return "unknown" if lux is None else f"{float(f'{lux:.3g}'):,g} lux"  # daylight is 50,000 and not 5e+04

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tnn_edge.cli.options import DeviceChoice, DeviceOption, JsonOption, ThreadsOption, print_json, print_table
-from tnn_edge.errors import InputError
 from tnn_edge.printable import printable
 
 if TYPE_CHECKING:
@@ -73,11 +72,9 @@ def day(
 def _page_in(folder: Path) -> Path:
     """The page's path, once it is clear that it can be written."""
     from tnn_edge.html_page import check_can_write_page
+    from tnn_edge.whole_file import make_folder
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise InputError(f"folder {folder} cannot be made ({err.strerror}); name another one") from err
+    make_folder(folder)
     check_can_write_page(folder / "day.html")
     return folder / "day.html"
 

@@ -50,13 +50,13 @@ def print_json(value: Any) -> None:
 
 def print_table(headings: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
     """A table on stdout; all columns to the right but the first."""
-    table = Table()
+    table = Table()  # of texts: a string would be read as markup
     for i, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
+        table.add_column(Text(printable(heading)), justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else _PIPED_WIDTH)
     if title is not None:  # a table breaks its own title at its width, and a path in two
-        console.print(Text(printable(title), style="table.title"), soft_wrap=True)  # a string would be read as markup
+        console.print(Text(printable(title), style="table.title"), soft_wrap=True)
     console.print(table)

@@ -9,7 +9,7 @@ import typer
 
 from tnn_edge.cli.job import Job
 from tnn_edge.cli.options import DeviceChoice, DeviceOption, ThreadsOption
-from tnn_edge.errors import InputError, TnnEdgeError
+from tnn_edge.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,19 +151,13 @@ def _open_lines(output: OutputTable) -> LineFile | None:
     """Make the folders that are missing, see that the page can be written, and name the file of the lines."""
     from tnn_edge.camera.line_file import LineFile
     from tnn_edge.html_page import check_can_write_page
+    from tnn_edge.whole_file import make_folder
 
     for to in output.files.values():
-        _make_folder(to.parent)
+        make_folder(to.parent)
     if output.page is not None:
         check_can_write_page(output.page)
     return None if output.lines is None else LineFile(output.lines, append=True)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise TnnEdgeError(f"folder {folder} cannot be made ({err.strerror}); name another in [output]") from err
 
 
 def _pilot(config: CameraConfig, note: Callable[[str], None]) -> Pilot:

@@ -4,6 +4,7 @@ from tnn_edge.control.conditions import IsUnknown, Within
 from tnn_edge.control.constant import ConstantPolicy
 from tnn_edge.control.explain import Explanation, explain_policy
 from tnn_edge.control.governor import Governed, GovernorSettings, ThermalCap
+from tnn_edge.control.named_policies import read_policies
 from tnn_edge.control.observation import SIGNALS, Observation, Signal, table_hash
 from tnn_edge.control.pacing import PacingPolicy
 from tnn_edge.control.policy import Decision, Policy
@@ -32,6 +33,7 @@ __all__ = [
     "ThermalCap",
     "Within",
     "explain_policy",
+    "read_policies",
     "read_policy",
     "table_hash",
 ]

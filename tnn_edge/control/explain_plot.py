@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tnn_edge.control.explain import Explanation
+from tnn_edge.light_axis import set_light_axis
 from tnn_edge.picture_file import new_figure
 
 __all__ = ["FINE_LUX", "FINE_SOC", "draw_png"]
@@ -17,17 +18,6 @@ Bools = npt.NDArray[np.bool_]
 
 FINE_SOC = np.linspace(0.0, 1.0, 201)
 FINE_LUX = np.geomspace(0.05, 200_000.0, 301)
-
-_LANDMARKS = {
-    0.1: "0.1\nfull moon",
-    1.0: "1",
-    10.0: "10\nstreet light",
-    100.0: "100",
-    1_000.0: "1 000\novercast",
-    10_000.0: "10 000\ndaylight",
-    100_000.0: "100 000\nsun",
-}
-
 
 _CHARACTERS = 90
 """As many letters of a label fit into the picture's width."""
@@ -71,9 +61,7 @@ def draw_png(explanation: Explanation, *, title: str) -> bytes:
         low, high = explanation.u[area].min(), explanation.u[area].max()
         span = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
         axes.plot([], [], " ", label=f"{name}: u {span}")
-    axes.set_xscale("log")
-    axes.set_xticks(list(_LANDMARKS), list(_LANDMARKS.values()))
-    axes.set_xlabel("light on the scene [lux]")
+    set_light_axis(axes, explanation.lux[0], explanation.lux[-1])
     axes.set_ylabel("state of charge [%]")
     figure.suptitle(title, fontweight="bold", parse_math=False)
     axes.set_title(f"held: {explanation.held_text()}; no past: nothing latched, dwelling or slewing", fontsize=8)

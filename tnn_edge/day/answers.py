@@ -78,7 +78,7 @@ class Answers:
         shape = self._n_images, len(self._index)
         is_right, confidence, ms = np.empty(shape, np.bool_), np.empty(shape), np.empty(shape)
         for i in range(self._n_images):
-            image = self._scenes.frame(period, i).image
+            image = (self._scenes.frame(period, i) if i else self._scenes.first_frame(period)).image
             assert image is not None  # what does not decode raises
             x = self._preprocessor(image)
             target = self._scenes.target(period, i)

@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from tnn_edge.camera.dashboard import lux_text
 from tnn_edge.camera.live_display import share_bar
 from tnn_edge.day.score import Score
 from tnn_edge.printable import printable
@@ -77,8 +78,9 @@ class LiveView:
         reason = life.reason[i]
         doing = "no power" if reason is None else f"u {life.u[i]:.2f} ({reason})"
         ms = "" if math.isnan(life.ms[i]) else f"  {life.ms[i]:.2f} ms"
+        lux = lux_text(float(scenes.lux[i]))
         return (
-            f"{self._time(life.n_done)}  {doing}  SoC {100.0 * life.soc[i]:.0f} %  {_lux(scenes, i)}{ms}  "
+            f"{self._time(life.n_done)}  {doing}  SoC {100.0 * life.soc[i]:.0f} %  {lux}{ms}  "
             f"accuracy so far {_accuracy(score)}"
         )
 
@@ -93,7 +95,7 @@ class LiveView:
         return [
             _battery(float(life.soc[i])),
             ("throttle u", 0.0 if reason is None else float(life.u[i]), "cyan", doing),
-            ("light", min(light, 1.0), "yellow", _lux(scenes, i)),
+            ("light", min(light, 1.0), "yellow", lux_text(float(scenes.lux[i]))),
             ("accuracy", so_far, "blue", f"{_accuracy(score)} so far   {ms}"),
         ]
 
@@ -117,11 +119,6 @@ class LiveView:
 
 def _battery(soc: float) -> _Row:
     return "battery", soc, "red" if soc < 0.15 else "green", f"{100.0 * soc:.0f} %"
-
-
-def _lux(scenes: Scenes, i: int) -> str:
-    lux = float(scenes.lux[i])
-    return f"{lux:,.0f} lux" if lux >= 10.0 else f"{lux:.1f} lux"
 
 
 def _accuracy(score: Score) -> str:

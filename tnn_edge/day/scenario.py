@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from tnn_edge.control import Governed, read_policy
+from tnn_edge.control import Governed, read_policies
 from tnn_edge.day.scenario_tables import ALWAYS_FULL, BEST_CONSTANT, SECONDS_PER_DAY, ScenarioTable
-from tnn_edge.errors import ConfigError
 from tnn_edge.plant import Battery, BoardLoad, ImageSensor, Panel, ThermalNode, Weather
 from tnn_edge.toml_file import Fault, TomlFile
 from tnn_edge.toml_lines import Place
-from tnn_edge.user_path import dead_end, under
+from tnn_edge.user_path import missing, under
 
 __all__ = ["Scenario", "read_scenario"]
 
@@ -87,14 +86,15 @@ def read_scenario(path: Path) -> Scenario:
     file = TomlFile.read(path)
     table = file.validate(ScenarioTable)
     folder = path.parent
-    policies = _read_policies(file, table, list(_faults(table, folder)))
+    named: dict[Place, Path] = {("policies", i, "file"): Path(row.file) for i, row in enumerate(table.policies)}
+    policies = read_policies(file, _faults(table, folder), named)
     return Scenario(
         path=path,
         text=file.text,
         bundle=under(folder, Path(table.bundle)),
         images=under(folder, Path(table.images)),
-        policies=policies,
-        policy_texts={row.name: TomlFile.read(under(folder, Path(row.file))).text for row in table.policies},
+        policies={row.name: policy for row, policy in zip(table.policies, policies.values(), strict=True)},
+        policy_texts={row.name: under(folder, Path(row.file)).read_text() for row in table.policies},
         seed=table.seed,
         n_days=len(table.weather.clearness),
         start_hour=table.time.start_hour,
@@ -112,26 +112,6 @@ def read_scenario(path: Path) -> Scenario:
     )
 
 
-def _read_policies(file: TomlFile, table: ScenarioTable, faults: list[Fault]) -> dict[str, Governed[Any]]:
-    """The policies by name, if no file has a fault; else those of all files are told at once."""
-    told: list[str] = []
-    try:
-        file.fail(faults)
-    except ConfigError as err:
-        told.append(str(err))
-    policies = {}
-    unreadable = {fault.place for fault in faults}
-    for i, row in enumerate(table.policies):
-        if ("policies", i, "file") not in unreadable:
-            try:
-                policies[row.name] = read_policy(under(file.path.parent, Path(row.file)))
-            except ConfigError as err:
-                told.append(str(err))
-    if told:
-        raise ConfigError("\n".join(dict.fromkeys(told)))  # two entries may name one file
-    return policies
-
-
 def _weather(table: ScenarioTable) -> Weather:
     clearness = table.weather.clearness
     if table.time.start_hour > 0.0:  # the run ends on a day more, whose morning is like the last day's
@@ -142,13 +122,15 @@ def _weather(table: ScenarioTable) -> Weather:
 def _faults(table: ScenarioTable, folder: Path) -> Iterator[Fault]:
     """What is wrong between tables that are sound one by one."""
     for key in ("bundle", "images"):
-        yield from _path_faults((key,), folder, Path(getattr(table, key)), "folder")
+        if told := missing(folder, Path(getattr(table, key)), "folder"):
+            yield Fault((key,), told)
     seen: set[str] = set()
     for i, row in enumerate(table.policies):
         if row.name in seen or row.name.startswith((ALWAYS_FULL, BEST_CONSTANT)):
             yield Fault(("policies", i, "name"), f"the name {row.name!r} is taken; choose another")
         seen.add(row.name)
-        yield from _path_faults(("policies", i, "file"), folder, Path(row.file), "file")
+        if told := missing(folder, Path(row.file), "file"):
+            yield Fault(("policies", i, "file"), told)
     for i, share in enumerate(table.weather.clearness):
         if not 0.0 < share < table.clouds.max_index:
             bounds = f"must lie above 0 and below {table.clouds.max_index:g}"
@@ -161,16 +143,6 @@ def _faults(table: ScenarioTable, folder: Path) -> Iterator[Fault]:
             ("time", "start_hour"),
             f"must be a whole number of periods of {period_s:g} s after midnight, got {table.time.start_hour:g}",
         )
-
-
-def _path_faults(place: Place, folder: Path, path: Path, kind: Literal["file", "folder"]) -> Iterator[Fault]:
-    """A path at which there is no file, or no folder."""
-    if why := dead_end(folder, path):
-        yield Fault(place, f"leads nowhere ({why}); name another {kind}")
-        return
-    found = under(folder, path)
-    if not (found.is_file() if kind == "file" else found.is_dir()):
-        yield Fault(place, f"there is no {kind} {found}; a relative path begins beside this file")
 
 
 def _divides(part: float, whole: float) -> bool:
