@@ -15,6 +15,7 @@ import torch
 
 from export.blocks import export_blocks
 from export.card import LIGHT_PICTURE, model_card
+from export.gate_network import export_gate_network, golden_gate
 from export.golden import golden_outputs
 from export.light import evenly_spread, measure_light
 from tnn_edge.bundle import FileSpec, GateSpec, InputSpec, Manifest, OperatingPoint
@@ -22,12 +23,21 @@ from tnn_edge.bundle.light_plot import draw_light_png
 from tnn_edge.bundle.manifest import SCHEMA_VERSION, parse_manifest
 from tnn_edge.bundle.reading import GOLDEN, MANIFEST, STATISTICS, file_sha256
 from tnn_edge.errors import BundleError, SchemaError
-from tnn_edge.nn.checkpoint import RunDescription, load_network, read_run, read_statistics_table, use_point
+from tnn_edge.nn.checkpoint import (
+    RunDescription,
+    load_network,
+    operating_points,
+    read_run,
+    read_statistics_table,
+    use_point,
+)
 from tnn_edge.nn.dataset import ImageSet, normalised
 from tnn_edge.nn.evaluation import evaluate
 from tnn_edge.nn.gating import GateVector, utilisation
+from tnn_edge.nn.learned_gates import GateNetwork, LearnedGates
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.norm import Statistics
+from tnn_edge.nn.schedule import Schedule
 
 __all__ = ["export_bundle"]
 
@@ -107,15 +117,16 @@ def export_bundle(
     description = read_run(run)
     network = load_network(run)
     table = read_statistics_table(run, network)
-    seed = description.recipe.get("seed", 0)
-    points = network.schedule.operating_points(seed)
+    points = operating_points(description, network)
     with finished_folder(out, overwrite=overwrite) as folder:
         use_point(network, table, len(points) - 1)
         blocks = export_blocks(network, description.image_size, folder)
         if table is not None:
             np.savez(folder / STATISTICS, **_statistics_arrays(table[:-1]))
         vectors = [gates for _, gates in points]
-        _write_golden(folder / GOLDEN, network, description, vectors, table, data)
+        gate = _gate_network(network.schedule)
+        gate_spec = None if gate is None else export_gate_network(gate, description.image_size, folder)
+        _write_golden(folder / GOLDEN, network, description, vectors, table, data, gate)
         light = None
         if data is not None and light_images != 0:
             chosen = data if light_images is None else evenly_spread(data, light_images)
@@ -139,6 +150,7 @@ def export_bundle(
                 for name, costs in network.component_costs(description.image_size).items()
             ),
             operating_points=_operating_points(network, description, points, table, data),
+            gate_network=gate_spec,
             light=light,
             files={
                 file.relative_to(folder).as_posix(): FileSpec(bytes=file.stat().st_size, sha256=file_sha256(file))
@@ -154,6 +166,12 @@ def export_bundle(
         manifest = manifest.model_copy(update={"files": files})
         (folder / MANIFEST).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
     return manifest
+
+
+def _gate_network(schedule: Schedule) -> GateNetwork | None:
+    if not isinstance(schedule, LearnedGates) or schedule.codebook is None:
+        return None
+    return GateNetwork(schedule.controller, schedule.codebook).eval()
 
 
 def _triple(values: Sequence[float]) -> tuple[float, float, float]:
@@ -178,6 +196,7 @@ def _write_golden(
     points: Sequence[GateVector],
     table: Sequence[Statistics] | None,
     data: ImageSet | None,
+    gate: GateNetwork | None,
 ) -> None:
     if data is None:
         generator = torch.Generator().manual_seed(0)
@@ -186,7 +205,8 @@ def _write_golden(
         chosen = data.images[:: max(1, len(data) // N_GOLDEN)][:N_GOLDEN]
         inputs = normalised(chosen, description.mean, description.std)
     outputs = golden_outputs(network, points, table, inputs)
-    np.savez_compressed(path, inputs=inputs.numpy(), outputs=outputs.numpy())
+    scores = {} if gate is None else golden_gate(gate, inputs)
+    np.savez_compressed(path, inputs=inputs.numpy(), outputs=outputs.numpy(), **scores)
 
 
 def _operating_points(

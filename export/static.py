@@ -18,7 +18,7 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from tnn_edge.cli.program import program
-from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table, use_point
+from tnn_edge.nn.checkpoint import load_network, operating_points, read_run, read_statistics_table, use_point
 from tnn_edge.nn.gating import GateVector
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.throttle import check_throttle
@@ -48,7 +48,7 @@ def export_static(run: Path, u: float, out: Path) -> None:
     check_throttle(u)
     description = read_run(run)
     network = load_network(run)
-    points = network.schedule.operating_points(description.recipe.get("seed", 0))
+    points = operating_points(description, network)
     index = max(i for i, (lowest, _) in enumerate(points) if lowest <= u)
     use_point(network, read_statistics_table(run, network), index)
     x = torch.zeros(1, 3, description.image_size, description.image_size)

@@ -172,6 +172,19 @@ def test_another_schema_is_refused(version: object) -> None:
         parse(valid() | {"schema_version": version})
 
 
+@pytest.mark.parametrize("component", [2, -1])
+def test_a_branch_of_a_component_that_is_not_there_is_named(component: int) -> None:
+    fields = replaced("blocks/0/gate", "g")
+    fields["blocks"][0]["branches"] = {"v": component}
+    with pytest.raises(SchemaError, match=f"block block: branch v belongs to component {component}, which is not"):
+        parse(fields)
+
+
+def test_an_older_schema_asks_for_another_export() -> None:
+    with pytest.raises(SchemaError, match=f"{WHERE}: schema version 1 is older than 2, .*; export the run again$"):
+        parse(valid() | {"schema_version": 1})
+
+
 def replaced(path: str, value: object) -> dict[str, Any]:
     """The valid manifest with the value at a path such as ``input.shape.2`` set."""
     fields = valid()
@@ -204,7 +217,7 @@ def test_an_unknown_key_is_named_with_its_place(where: str) -> None:
         ("name", "\x1b[2J"),
         ("labels", ["no", "\x7f"]),
         ("blocks/0/name", "a/b"),
-        ("blocks/0/branch", ""),
+        ("blocks/0/branches", {"": 0}),
         ("gates", []),
         ("gates/0/name", "g\0"),
         ("gates/0/weights", [1e308, 1e308]),
@@ -252,8 +265,8 @@ def test_a_value_that_does_not_fit_is_named_with_its_place(path: str, value: obj
         ("operating_points/0/u", 0.1, "operating points must start at u=0 and rise"),
         ("blocks/0/gate", "h", "block block: unknown gate h"),
         ("blocks/0/tensors", {"w": {"slices": [{"axis": 0, "gate": "h", "channels": 1}]}}, "unknown gate h"),
-        ("blocks/0/tensors", {"w": {"slices": [], "scaled_by": "h"}}, "block block: unknown gate h"),
         ("blocks/0/tensors", {"w": {"slices": [], "group_of": "h"}}, "block block: unknown gate h"),
+        ("blocks/0/branches", {"v": 0}, "block block: branches without a gate that leaves them out"),
         ("blocks/0/file", "blocks/other.onnx", "file blocks/other.onnx is not listed under files"),
     ],
 )

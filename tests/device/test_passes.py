@@ -10,7 +10,7 @@ import pytest
 
 from tests.device.graphs import IMAGE, drawn, model_of, operators, run
 from tnn_edge.bundle import Slice, TensorSpec
-from tnn_edge.runtime.passes import RemoveAbsentBranch, RemoveRepeatedRelu, SliceComponents
+from tnn_edge.runtime.passes import RemoveAbsentBranches, RemoveRepeatedRelu, SliceComponents
 from tnn_edge.runtime.passes.constants import constant, set_constant
 
 HIDDEN = """
@@ -34,15 +34,15 @@ def hidden() -> ir.Model:
     return model_of(HIDDEN, constants)
 
 
-def sliced(axis: int, *, scaled_by: str | None = None, group_of: str | None = None) -> TensorSpec:
-    return TensorSpec(slices=(Slice(axis=axis, gate="g", channels=CHANNELS),), scaled_by=scaled_by, group_of=group_of)
+def sliced(axis: int, *, scaled: bool = False, group_of: str | None = None) -> TensorSpec:
+    return TensorSpec(slices=(Slice(axis=axis, gate="g", channels=CHANNELS, scaled=scaled),), group_of=group_of)
 
 
 SLICE_MAP = {
     "w1": sliced(0),
     "b1": sliced(0),
     "w2": sliced(0, group_of="g"),
-    "w3": sliced(1, scaled_by="g"),
+    "w3": sliced(1, scaled=True),
 }
 
 
@@ -93,17 +93,37 @@ def test_a_tensor_that_folding_took_away_is_passed_over() -> None:
     assert not SliceComponents({"gone": sliced(0)}, {"g": "1000"})(model).modified
 
 
-@pytest.mark.parametrize("spec", [sliced(1), TensorSpec(slices=(), scaled_by="g")])
-def test_a_tensor_with_no_component_on_is_named(spec: TensorSpec) -> None:
-    with pytest.raises(ValueError, match=r"w3 is s(liced|caled) by g, of which no component is on"):
-        SliceComponents({"w3": spec}, {"g": "0000"}).call(hidden())
+def test_a_tensor_of_which_nothing_would_remain_is_named() -> None:
+    with pytest.raises(ValueError, match=r"w3 is sliced by g, of which no component is on"):
+        SliceComponents({"w3": sliced(1)}, {"g": "0000"}).call(hidden())
 
 
-def test_scaling_alone_multiplies_by_offered_over_on() -> None:
-    model = hidden()
-    assert SliceComponents({"w3": TensorSpec(slices=(), scaled_by="g")}, {"g": "0100"})(model).modified
-    got = constant(model.graph.initializers["w3"])
-    np.testing.assert_array_equal(got, drawn(4, 4, N * CHANNELS, 1, 1) * np.float32(N / 1))
+def dense(bits: str) -> tuple[ir.Model, Slice]:
+    """A convolution that reads two ungated channels and those of the first two of four components."""
+    model = model_of(
+        "g (float[1, M, 6, 6] x) => (float[1, 4, 6, 6] y) { y = Conv (x, w) }", {"w": drawn(1, 4, 2 + 2 * 3, 1, 1)}
+    )
+    lying = Slice(axis=1, gate="g", channels=3, ungated=2, components=2, scaled=True)
+    SliceComponents({"w": TensorSpec(slices=(lying,))}, {"g": bits})(model)
+    return model, lying
+
+
+@pytest.mark.parametrize(
+    ("bits", "kept", "factor"),
+    [
+        ("1011", [2, 3, 4], 2.0),
+        ("0100", [5, 6, 7], 2.0),
+        ("1100", [2, 3, 4, 5, 6, 7], 1.0),
+        ("0011", [], 1.0),
+    ],
+)
+def test_ungated_channels_stay_unscaled_and_later_components_do_not_count(
+    bits: str, kept: list[int], factor: float
+) -> None:
+    model, _ = dense(bits)
+    full = drawn(1, 4, 8, 1, 1)
+    expected = np.concatenate([full[:, :2], full[:, kept] * np.float32(factor)], axis=1)
+    np.testing.assert_array_equal(constant(model.graph.initializers["w"]), expected)
 
 
 @pytest.mark.parametrize("operands", ["zero, s", "s, zero"])
@@ -121,7 +141,7 @@ def test_the_addition_of_an_absent_branch_is_its_other_operand(operands: str) ->
     constants = {"w1": drawn(1, 3, 3, 1, 1), "w2": np.zeros((3, 3, 1, 1), np.float32), "w3": drawn(3, 3, 3, 1, 1)}
     model = model_of(text, constants)
     before = run(model, IMAGE)
-    assert RemoveAbsentBranch("zero")(model).modified
+    assert RemoveAbsentBranches(["zero"])(model).modified
     assert operators(model) == ["Conv", "Relu"]
     assert set(model.graph.initializers) == {"w3"}
     np.testing.assert_array_equal(run(model, IMAGE), before)
@@ -130,16 +150,42 @@ def test_the_addition_of_an_absent_branch_is_its_other_operand(operands: str) ->
 def test_an_absent_branch_beside_the_identity_leaves_the_identity() -> None:
     text = "g (float[1, 3, 6, 6] x) => (float[1, 3, 6, 6] y) { b = Conv (x, w)\n s = Add (b, x)\n y = Relu (s) }"
     model = model_of(text, {"w": np.zeros((3, 3, 1, 1), np.float32)})
-    assert RemoveAbsentBranch("b")(model).modified
+    assert RemoveAbsentBranches(["b"])(model).modified
     assert operators(model) == ["Relu"]
     np.testing.assert_array_equal(run(model, IMAGE), np.maximum(IMAGE, 0))
 
 
 def test_a_branch_that_nothing_adds_changes_nothing() -> None:
     model = hidden()
-    assert not RemoveAbsentBranch("s")(model).modified
-    assert not RemoveAbsentBranch("no such value")(model).modified
+    assert not RemoveAbsentBranches(["s"])(model).modified
+    assert not RemoveAbsentBranches(["no such value"])(model).modified
     assert operators(model) == ["Conv", "Relu", "Conv", "Relu", "Conv"]
+
+
+CONCATENATED = """
+    g (float[1, 3, 6, 6] x) => (float[1, M, 6, 6] y) {
+        a = Conv (x, wa)
+        both = Concat <axis = 1> (x, a)
+        b = Conv (both, wb)
+        y = Concat <axis = 1> (x, a, b)
+    }
+"""
+
+
+def test_a_concatenation_leaves_out_what_is_absent() -> None:
+    model = model_of(CONCATENATED, {"wa": drawn(1, 2, 3, 1, 1), "wb": drawn(2, 2, 5, 1, 1)})
+    before = run(model, IMAGE)
+    assert RemoveAbsentBranches(["b"])(model).modified
+    assert operators(model) == ["Conv", "Concat"]
+    assert set(model.graph.initializers) == {"wa"}
+    np.testing.assert_array_equal(run(model, IMAGE), before[:, :5])
+
+
+def test_a_concatenation_of_one_value_is_that_value() -> None:
+    model = model_of(CONCATENATED, {"wa": drawn(1, 2, 3, 1, 1), "wb": drawn(2, 2, 5, 1, 1)})
+    assert RemoveAbsentBranches(["a", "b"])(model).modified
+    assert operators(model) == []
+    assert model.graph.outputs[0] is model.graph.inputs[0]
 
 
 @pytest.mark.parametrize(

@@ -299,10 +299,26 @@ def test_a_sparse_tensor_is_refused(bundle_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("tensor", "change", "says"),
     [
-        ("conv1.weight", {"channels": 1}, "of shape [8, 8, 1, 1] has not 4 entries on axis 0, 1 for each component"),
-        ("conv1.weight", {"channels": 3}, "of shape [8, 8, 1, 1] has not 12 entries on axis 0, 3 for each component"),
-        ("norm1.bias", {"axis": 1}, "of shape [8] has not 8 entries on axis 1, 2 for each component of stage1_block1"),
-        ("conv2.weight", {"axis": 2}, "of shape [8, 2, 3, 3] has not 8 entries on axis 2, 2 for each component"),
+        (
+            "conv1.weight",
+            {"channels": 1},
+            "of shape [8, 8, 1, 1] has not 4 entries on axis 0: 0 ungated and 1 for each of 4 components",
+        ),
+        (
+            "conv1.weight",
+            {"channels": 3},
+            "of shape [8, 8, 1, 1] has not 12 entries on axis 0: 0 ungated and 3 for each of 4 components",
+        ),
+        (
+            "norm1.bias",
+            {"axis": 1},
+            "of shape [8] has not 8 entries on axis 1: 0 ungated and 2 for each of 4 components",
+        ),
+        (
+            "conv2.weight",
+            {"axis": 2},
+            "of shape [8, 2, 3, 3] has not 8 entries on axis 2: 0 ungated and 2 for each of 4 components",
+        ),
     ],
 )
 def test_a_slice_that_does_not_fit_its_tensor_is_refused(

@@ -42,7 +42,10 @@ def recording(engine: Engine, calls: list[float]) -> Engine:
         calls.append(u)
         return engine.run(x, u=u)
 
-    parts = {"manifest": engine.manifest, "device": engine.device, "settings": engine.settings}
+    parts = {
+        "manifest": engine.manifest, "device": engine.device, "settings": engine.settings,
+        "gate_network": engine.gate_network,
+    }  # fmt: skip
     return cast(Engine, SimpleNamespace(run=run, point_at=engine.point_at, **parts))
 
 

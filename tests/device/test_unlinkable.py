@@ -56,7 +56,7 @@ def with_block(bundle: Path, nodes: list[onnx.NodeProto], value_info: Mapping[st
     np.savez(bundle / "kept.npz", **kept)
     rewrite(bundle, "statistics.npz", (bundle / "kept.npz").read_bytes())
     manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["blocks"][1].update(gate=None, branch=None, tensors={})
+    manifest["blocks"][1].update(gate=None, branches={}, tensors={})
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     return open_bundle(bundle)
 
@@ -136,7 +136,7 @@ def test_whatever_a_rewrite_raises_is_a_plan_error(
 
 def test_a_block_sliced_by_a_gate_that_is_off_needs_a_branch(bundle_copy: Path, tmp_path: Path) -> None:
     manifest = json.loads((bundle_copy / "manifest.json").read_text())
-    manifest["blocks"][1]["branch"] = None
+    manifest["blocks"][1]["branches"] = {}
     (bundle_copy / "manifest.json").write_text(json.dumps(manifest))
     message = r"cannot be linked at u=0: .* is sliced by stage1_block1, of which no component is on$"
     with pytest.raises(PlanError, match=message):

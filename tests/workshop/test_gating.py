@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tnn_edge.errors import ThrottleRangeError
 from tnn_edge.nn import GateSchedule, active_components, utilisation
-from tnn_edge.nn.gating import GateOrder, as_masks, lowest_throttle, offered_over_on
+from tnn_edge.nn.gating import as_masks, lowest_throttle, offered_over_on
+from tnn_edge.nn.schedule import GateGroup, GateOrder
 
 DIAL = st.floats(0.0, 1.0)
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=4).map(lambda ns: {f"m{i}": n for i, n in enumerate(ns)})
@@ -194,11 +195,11 @@ def test_masks_of_one_vector_repeat_it_for_each_example() -> None:
 
 
 def test_unknown_gate_order_is_refused() -> None:
-    with pytest.raises(ValueError, match="gate order must be 'nested' or 'independent', got 'random'"):
+    with pytest.raises(ValueError, match="components open 'nested' or 'independent', got 'random'"):
         GateSchedule.widthwise({"m": 2}, "random")  # type: ignore[arg-type]  # what a recipe could hold
 
 
 @pytest.mark.parametrize("group", [(("m", 0),), (("m", 0), ("m", 0)), (("m", 0), ("m", 1), ("x", 0))])
 def test_groups_list_every_component_once(group: tuple[tuple[str, int], ...]) -> None:
     with pytest.raises(ValueError, match="must list every component of every module exactly once"):
-        GateSchedule(sizes={"m": 2}, groups=(group,))
+        GateSchedule(sizes={"m": 2}, groups=(GateGroup(components=group),))

@@ -1,4 +1,4 @@
-"""The two architectures: off means absent, u = 1 is the plain network, sliced equals masked, cost."""
+"""Every network: off means absent, sliced equals masked, cost is what runs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,40 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from tests.workshop.conftest import random_gates, randomise_norms, relative_error
+from tests.workshop.conftest import allowed, random_gates, randomise_norms, relative_error
 from tnn_edge.errors import RunError
-from tnn_edge.nn import GateVector, ThrottleableNetwork, build_network
+from tnn_edge.nn import ARCHITECTURES, GatedBlock, GateVector, Section, ThrottleableNetwork, build_network
+from tnn_edge.nn.bottleneck import WidthGatedBottleneck
 from tnn_edge.nn.gating import as_masks
 from tnn_edge.nn.norm import frozen_statistics
+from tnn_edge.nn.residual import Skip
 
-N, D = 4, 3  # components of a module, channels of a component
-SIZES: Mapping[str, Mapping[str, Any]] = {
-    "resnext_w": {"channels": [8, 12], "blocks": [2, 1], "component_channels": [D, D], "n_components": N},
-    "resnet_d": {"channels": [8, 12], "blocks": [2, 2]},
-}
+SIZES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "resnext_w": (
+        "resnext_w",
+        {"channels": [8, 12], "blocks": [2, 1], "component_channels": [3, 3], "n_components": 4},
+    ),
+    "resnet_w": ("resnet_w", {"channels": [8, 12], "blocks": [2, 1], "inner_channels": [8, 12], "n_components": 4}),
+    "resnet_d": ("resnet_d", {"channels": [8, 12], "blocks": [2, 2]}),
+    "resnet_d of bottlenecks": ("resnet_d", {"channels": [8, 12], "blocks": [2, 2], "block": "bottleneck"}),
+    "vgg": ("vgg", {"channels": [8, 12], "convolutions": [2, 1], "hidden": [16], "n_components": 4, "image_size": 8}),
+    "vgg without norm": (
+        "vgg",
+        {
+            "channels": [8, 12], "convolutions": [1, 1], "hidden": [16, 8], "n_components": 4, "image_size": 8,
+            "norm": False,
+        },
+    ),
+    "densenet": ("densenet", {"layers": [3, 4], "growth": 4}),
+}  # fmt: skip
 EXACT = 1e-5  # float32: the same sums in another order
 
 
-def build(architecture: str, seed: int = 0) -> ThrottleableNetwork:
+def build(name: str, seed: int = 0, **more: Any) -> ThrottleableNetwork:
     torch.manual_seed(seed)
-    return randomise_norms(build_network(architecture, {**SIZES[architecture], "n_classes": 5}), seed)
+    architecture, sizes = SIZES[name]
+    return randomise_norms(build_network(architecture, {**sizes, "n_classes": 5, **more}), seed)
 
 
 @pytest.fixture(scope="module", params=sorted(SIZES))
@@ -52,7 +67,11 @@ def images(n: int = 3, seed: int = 1, size: int = 8) -> Tensor:
 
 def vectors(network: ThrottleableNetwork, n: int, seed: int = 0) -> list[GateVector]:
     generator = torch.Generator().manual_seed(seed)
-    return [random_gates(network.schedule.sizes, generator) for _ in range(n)]
+    return [allowed(random_gates(network.schedule.sizes, generator), network.schedule) for _ in range(n)]
+
+
+def bits_of(block: GatedBlock, *, on: int) -> GateVector:
+    return {block.gate: (on,) * block.n_components}
 
 
 # --- off means absent
@@ -66,43 +85,76 @@ def plain_norm(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     return (x - mean) / (var + norm.eps).sqrt() * weight + bias
 
 
-def test_block_with_nothing_on_is_its_skip_connection_alone(network: ThrottleableNetwork) -> None:
+@pytest.mark.parametrize("name", ["resnext_w", "resnet_w", "resnet_d", "resnet_d of bottlenecks"])
+def test_a_summed_block_with_nothing_on_is_its_skip_connection_alone(name: str) -> None:
+    network = build(name)
+    assert network.stem is not None
     x = network.stem(images())
-    for name, block in network.gated_blocks.items():
-        skip: Any = block.skip
+    for block in network.gated_blocks.values():
+        skip = block.get_submodule("skip")
+        assert isinstance(skip, Skip)
         expected = (
             x if skip.conv is None else plain_norm(F.conv2d(x, skip.conv.weight, stride=skip.conv.stride), skip.norm)
         )
-        masked = block(x, torch.zeros(len(x), block.n_components))
-        sliced = block.sliced(x, torch.tensor([], dtype=torch.long))
-        assert torch.equal(masked, sliced), name
+        masked = block(x, as_masks(bits_of(block, on=0), len(x)))
+        sliced = block.sliced(x, {block.gate: ()})
+        assert torch.equal(masked, sliced), block.gate
         torch.testing.assert_close(sliced, F.relu(expected), rtol=EXACT, atol=EXACT)
         x = block(x)
 
 
-PATHS = {"conv1.weight": 0, "conv2.weight": 0, "conv3.weight": 1} | {
-    f"norm{i}.{tensor}": 0 for i in (1, 2) for tensor in ("weight", "bias", "running_mean", "running_var")
-}
-"""Tensors of a bottleneck and the axis along which its paths lie."""
+def test_a_dense_block_with_nothing_on_passes_its_input_on() -> None:
+    network = build("densenet")
+    assert network.stem is not None
+    x = network.stem(images())
+    block = network.gated_blocks["dense1"]
+    assert torch.equal(block.sliced(x, {"dense1": ()}), x)
+
+
+def test_a_block_without_skip_connection_says_that_it_needs_a_component() -> None:
+    block = WidthGatedBottleneck(
+        gate="b", in_channels=4, out_channels=6, n_components=2, component_channels=2, has_skip=False
+    )
+    with pytest.raises(ValueError, match=r"^b has no skip connection, so it needs a component that is on$"):
+        block.sliced(torch.zeros(1, 4, 4, 4), {"b": ()})
+
+
+def off_entries(section: Section, gates: GateVector) -> Iterator[tuple[str, int, Tensor]]:
+    """State-dict name, axis, and the entries that belong to components that are off."""
+    for name, tensor in section.sliced_tensors().items():
+        for axis_slice in tensor.slices:
+            lying = axis_slice.components
+            bits = gates[lying.gate][: lying.n_components]
+            off = [
+                lying.ungated + i * lying.channels + j
+                for i, bit in enumerate(bits)
+                if not bit
+                for j in range(lying.channels)
+            ]
+            yield name, axis_slice.axis, torch.tensor(off, dtype=torch.long)
 
 
 def spoil(network: ThrottleableNetwork, gates: GateVector) -> None:
     """Overwrite everything that belongs to a component that is off."""
-    for name, block in network.gated_blocks.items():
-        off = [i for i, bit in enumerate(gates[name]) if not bit]
-        for tensor_name, tensor in block.state_dict().items():
-            if block.n_components > 1 and tensor_name in PATHS:
-                channels = torch.tensor([i * D + j for i in off for j in range(D)], dtype=torch.long)
-                tensor.index_fill_(PATHS[tensor_name], channels, 7e3)
-            elif block.n_components == 1 and off and not tensor_name.startswith("skip."):
-                tensor.fill_(7)
+    for _, section in network.sections():
+        tensors = section.state_dict()
+        for name, axis, off in off_entries(section, gates):
+            tensors[name].index_fill_(axis, off, 70.0)
+        if isinstance(section, GatedBlock) and section.n_components == 1 and gates[section.gate] == (0,):
+            for name, tensor in tensors.items():
+                if not name.startswith("skip."):
+                    tensor.fill_(7)
+        for i, bit in enumerate(gates.get(getattr(section, "gate", ""), ())):
+            for name, tensor in tensors.items():
+                if name.startswith(f"layers.{i}.") and not bit:
+                    tensor.fill_(7)
 
 
-@pytest.mark.parametrize("architecture", sorted(SIZES))
-def test_component_that_is_off_contributes_exactly_nothing(architecture: str) -> None:
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_component_that_is_off_contributes_exactly_nothing(name: str) -> None:
     x = images()
-    for gates in vectors(build(architecture), 8):
-        clean, spoilt = build(architecture), build(architecture)
+    for gates in vectors(build(name), 8):
+        clean, spoilt = build(name), build(name)
         spoil(spoilt, gates)
         assert torch.equal(spoilt.sliced(x, gates), clean.sliced(x, gates))
         assert torch.equal(spoilt(x, as_masks(gates, len(x))), clean(x, as_masks(gates, len(x))))
@@ -113,62 +165,14 @@ def test_component_that_is_off_contributes_exactly_nothing(architecture: str) ->
 # --- u = 1 is the plain network
 
 
-def from_torchvision(plain: ResNet) -> dict[str, Tensor]:
-    """Its state dict under our names."""
-    ours: dict[str, Tensor] = {}
-    for name, tensor in plain.state_dict().items():
-        head, _, rest = name.partition(".")
-        if head.startswith("layer"):
-            index, _, rest = rest.partition(".")
-            rest = rest.replace("downsample.0", "skip.conv").replace("downsample.1", "skip.norm").replace("bn", "norm")
-            ours[f"blocks.stage{head.removeprefix('layer')}_block{int(index) + 1}.{rest}"] = tensor
-        else:
-            ours[{"conv1": "stem.conv", "bn1": "stem.norm", "fc": "head.classifier"}[head] + f".{rest}"] = tensor
-    return ours
-
-
-def randomised_resnet(*args: Any, **kwargs: Any) -> ResNet:
-    plain = ResNet(*args, **kwargs)
-    generator = torch.Generator().manual_seed(5)
-    for norm in (module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)):
-        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
-            assert tensor is not None
-            tensor.uniform_(0.3, 1.3, generator=generator)
-    return plain.eval()
-
-
-def test_full_throttle_resnext_equals_torchvision() -> None:
-    n, width = 32, 4
-    torch.manual_seed(0)
-    plain = randomised_resnet(Bottleneck, [1, 2, 1, 1], num_classes=7, groups=n, width_per_group=width)
-    ours = build_network(
-        "resnext_w",
-        {
-            "channels": [256, 512, 1024, 2048], "blocks": [1, 2, 1, 1], "n_components": n, "n_classes": 7,
-            "component_channels": [width * 2**stage for stage in range(4)], "stem": "imagenet", "stem_channels": 64,
-        },
-    ).eval()  # fmt: skip
-    ours.load_state_dict(from_torchvision(plain))
-    assert_is_plain(ours, plain)
-
-
-def test_full_throttle_resnet_d_equals_torchvision() -> None:
-    torch.manual_seed(0)
-    plain = randomised_resnet(BasicBlock, [1, 2, 1, 1], num_classes=7)
-    sizes = {"channels": [64, 128, 256, 512], "blocks": [1, 2, 1, 1], "n_classes": 7, "stem": "imagenet"}
-    ours = build_network("resnet_d", sizes).eval()
-    ours.load_state_dict(from_torchvision(plain))
-    assert_is_plain(ours, plain)
-
-
-def assert_is_plain(ours: ThrottleableNetwork, plain: ResNet) -> None:
-    x = images(2, size=64)
-    expected = plain(x)
-    full = ours.schedule.vector(1.0)
-    assert relative_error(ours(x), expected) <= EXACT
-    assert relative_error(ours(x, as_masks(full, len(x))), expected) <= EXACT
-    assert relative_error(ours.sliced(x, full), expected) <= EXACT
-    assert relative_error(ours.sliced(x, ours.schedule.vector(0.5)), expected) > 100 * EXACT
+def test_with_every_gate_on_masked_and_sliced_are_the_plain_network(network: ThrottleableNetwork) -> None:
+    x = images()
+    everything = {name: (1,) * n for name, n in network.schedule.sizes.items()}
+    assert network.schedule.vector(1.0) == everything
+    expected = network(x)
+    assert relative_error(network(x, as_masks(everything, len(x))), expected) <= EXACT
+    assert relative_error(network.sliced(x, everything), expected) <= EXACT
+    assert relative_error(network.sliced(x, network.schedule.vector(0.4)), expected) > 100 * EXACT
 
 
 # --- sliced equals masked
@@ -199,10 +203,10 @@ def test_different_vectors_give_different_answers(network: ThrottleableNetwork) 
         assert relative_error(before, after) > 100 * EXACT
 
 
-@pytest.mark.parametrize("architecture", sorted(SIZES))
-def test_sliced_equals_masked_in_training_mode(architecture: str) -> None:
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_sliced_equals_masked_in_training_mode(name: str) -> None:
     """One vector for the batch: each layer normalises the same batch either way."""
-    network = build(architecture).train()
+    network = build(name).train()
     x = images(16)
     with frozen_statistics(network):
         for gates in vectors(network, 6):
@@ -220,25 +224,22 @@ def test_each_example_of_a_masked_batch_has_its_own_throttle(network: Throttleab
 # --- gradients
 
 
-def test_sliced_gradients_flow_into_components_that_are_on_only() -> None:
-    for architecture in SIZES:
-        network = build(architecture)
-        for gates in vectors(network, 4):
-            network.zero_grad()
-            with torch.enable_grad():
-                network.sliced(images(), gates).square().sum().backward()
-            for name, block in network.gated_blocks.items():
-                assert_gradient_only_where_on(block, gates[name])
-
-
-def assert_gradient_only_where_on(block: nn.Module, bits: tuple[int, ...]) -> None:
-    for name in ("conv1", "conv2", "norm1"):
-        gradient = block.get_parameter(f"{name}.weight").grad
-        if gradient is None:
-            assert not any(bits)
-            continue
-        by_component = gradient.reshape(len(bits), -1).abs().amax(dim=1)
-        assert [bool(largest > 0) for largest in by_component] == [bool(bit) for bit in bits]
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_sliced_gradients_flow_into_components_that_are_on_only(name: str) -> None:
+    network = build(name)
+    for gates in vectors(network, 4):
+        network.zero_grad()
+        with torch.enable_grad():
+            network.sliced(images(), gates).square().sum().backward()
+        reached = 0
+        for _, section in network.sections():
+            parameters = dict(section.named_parameters())
+            for tensor, axis, off in off_entries(section, gates):
+                gradient = parameters[tensor].grad if tensor in parameters else None
+                if gradient is not None:
+                    assert not gradient.index_select(axis, off).any(), tensor
+                    reached += int(gradient.count_nonzero())
+        assert reached or not network.schedule.always_on(next(iter(network.gated_blocks)))
 
 
 def gradients(network: ThrottleableNetwork, logits: Tensor) -> dict[str, Tensor]:
@@ -247,16 +248,16 @@ def gradients(network: ThrottleableNetwork, logits: Tensor) -> dict[str, Tensor]
     return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in network.named_parameters()}
 
 
-def test_masked_and_sliced_gradients_are_equal() -> None:
-    x = images()
-    for network in map(build, SIZES):
-        for gates in vectors(network, 3):
-            with torch.enable_grad():
-                sliced = gradients(network, network.sliced(x, gates))
-                masked = gradients(network, network(x, as_masks(gates, len(x))))
-            for name, expected in masked.items():
-                near_zero = 1e-4 * float(expected.abs().max()) + 1e-6
-                torch.testing.assert_close(sliced[name], expected, rtol=1e-3, atol=near_zero)
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_masked_and_sliced_gradients_are_equal(name: str) -> None:
+    x, network = images(), build(name)
+    for gates in vectors(network, 3):
+        with torch.enable_grad():
+            sliced = gradients(network, network.sliced(x, gates))
+            masked = gradients(network, network(x, as_masks(gates, len(x))))
+        for parameter, expected in masked.items():
+            near_zero = 1e-4 * float(expected.abs().max()) + 1e-6
+            torch.testing.assert_close(sliced[parameter], expected, rtol=1e-3, atol=near_zero)
 
 
 # --- cost
@@ -271,6 +272,8 @@ def counted_macs(network: ThrottleableNetwork, gates: GateVector, size: int) -> 
 
 @pytest.mark.parametrize("size", [8, 11])
 def test_macs_are_what_the_sliced_network_runs(network: ThrottleableNetwork, size: int) -> None:
+    if "fc1" in network.blocks and size != 8:
+        size = 8  # its fully connected layer fits one size
     points = [gates for _, gates in network.schedule.operating_points()]
     for gates in (*points, *vectors(network, 12)):
         assert network.macs(gates, size) == counted_macs(network, gates, size)
@@ -282,51 +285,56 @@ def test_macs_of_an_imagenet_stem_are_what_it_runs() -> None:
     assert network.macs(gates, 64) == counted_macs(network, gates, 64)
 
 
-def test_macs_of_a_bottleneck_follow_the_formula() -> None:
-    network = build("resnext_w")
-    block = network.gated_blocks["stage2_block1"]  # 8 -> 12 channels, stride 2: 8x8 -> 4x4
-    for k in range(N + 1):
-        paths = 8 * k * D * 8**2 + k * D * D * 3**2 * 4**2 + k * D * 12 * 4**2
-        skip = 8 * 12 * 4**2
-        assert block.macs(k, 8) == (paths + skip, 4)
-
-
-@settings(max_examples=30)
-@given(us=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)).map(sorted))
-def test_cost_never_falls_as_throttle_rises(network: ThrottleableNetwork, us: list[float]) -> None:
-    low, high = (network.macs(network.schedule.vector(u), 8) for u in us)
-    assert low <= high
-
-
-def test_component_costs_add_up_to_what_gating_can_save(network: ThrottleableNetwork) -> None:
+def test_a_component_weighs_what_the_network_loses_with_it_alone(network: ThrottleableNetwork) -> None:
+    """Where no other component reads it: those of a summed module, the last of a chain and of a dense block."""
+    everything = network.schedule.vector(1.0)
+    full = network.macs(everything, 8)
     costs = network.component_costs(8)
-    assert {name: len(each) for name, each in costs.items()} == network.schedule.sizes
-    saved = network.macs(network.schedule.vector(1.0), 8) - network.macs(network.schedule.vector(0.0), 8)
-    assert sum(map(sum, costs.values())) == saved
+    for name, block in network.gated_blocks.items():
+        if block.branch_norm is None or getattr(block, "grouping", "") == "dense":
+            continue
+        without = {**everything, name: (*everything[name][:-1], 0)}
+        assert full - network.macs(without, 8) == costs[name][-1]
 
 
-# --- building
+def test_a_layer_of_a_dense_block_weighs_more_the_more_it_reads() -> None:
+    (first, second, third), *_ = build("densenet").component_costs(8).values()
+    assert (
+        second - first == third - second == 4 * (4 * 4) * 8 * 8
+    )  # growth channels more, into a bottleneck of 4 growth
+
+
+# --- what a recipe may ask for
+
+
+def test_every_network_builds_from_its_defaults_and_its_sizes() -> None:
+    assert {architecture for architecture, _ in SIZES.values()} <= set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize(
-    ("architecture", "sizes", "message"),
+    ("architecture", "sizes", "says"),
     [
-        ("vgg", {}, "unknown architecture 'vgg'; known: resnet_d, resnext_w"),
-        ("resnet_d", {"channels": [8]}, "resnet_d: .*missing 1 required keyword-only argument: 'blocks'"),
-        ("resnet_d", {"channels": [8], "blocks": [1], "width": 2}, "resnet_d: .*unexpected keyword argument 'width'"),
-        ("resnet_d", {"channels": [8], "blocks": [1, 1]}, "resnet_d: 1 stages have channels, 2 have blocks"),
-        ("resnet_d", {"channels": [8], "blocks": [1], "stem": "x"}, "stem must be 'cifar' or 'imagenet', got 'x'"),
-        ("resnet_d", {"channels": [8], "blocks": [1], "order": "x"}, "gate order must be 'nested' or 'independent'"),
-        ("resnext_w", {"channels": [8, 8], "blocks": [1, 1], "component_channels": [2]}, "resnext_w: "),
+        ("resnet", {}, "unknown architecture 'resnet'; known: densenet, "),
+        (
+            "vgg",
+            {"order": "paper_dn"},
+            "vgg: components open 'nested' or 'independent', got 'paper_dn'; only",
+        ),
+        ("vgg", {"channels": [8, 10]}, "vgg: a layer of 10 does not divide into 4 components"),
+        ("vgg", {"image_size": 10}, "vgg: image_size 10 cannot be halved 2 times"),
+        ("vgg", {"convolutions": [1]}, "vgg: 2 stages have channels, 1 have convolutions"),
+        ("vgg", {"hidden": []}, "vgg: there must be at least one fully connected layer before the last"),
+        ("densenet", {"layers": []}, "densenet: there must be at least one dense block"),
+        ("densenet", {"layers": [3, 0]}, "densenet: dense2 must have at least one component, got 0"),
+        ("resnet_w", {"inner_channels": [8, 10]}, "resnet_w: inner_channels 10 do not divide into 4 components"),
+        ("resnet_d", {"block": "wide"}, "resnet_d: block must be 'basic' or 'bottleneck', got 'wide'"),
+        ("resnet_d", {"blocks": [1]}, "resnet_d: 2 stages have channels, 1 have blocks"),
+        ("resnet_d", {"width": 3}, "resnet_d: .*unexpected keyword argument 'width'"),
+        ("resnext_w", {"order": "sorted"}, "resnext_w: components open 'nested' or 'independent', got 'sorted'"),
+        ("resnext_w", {"stem": "tiny"}, "resnext_w: stem must be 'cifar' or 'imagenet', got 'tiny'"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(architecture: str, sizes: dict[str, Any], message: str) -> None:
-    with pytest.raises(RunError, match=message):
-        build_network(architecture, sizes)
-
-
-@pytest.mark.parametrize("architecture", sorted(SIZES))
-def test_fresh_branches_start_at_zero(architecture: str) -> None:
-    network = build_network(architecture, SIZES[architecture]).eval()
-    x = images()
-    assert torch.equal(network(x), network.sliced(x, network.schedule.vector(0.0)))
+def test_sizes_that_fit_no_network_are_named(architecture: str, sizes: Mapping[str, Any], says: str) -> None:
+    _, usual = SIZES.get(architecture, ("", {}))
+    with pytest.raises(RunError, match=f"^{says}"):
+        build_network(architecture, {**usual, **sizes})

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
+    "MAX_CHANNELS",
     "Bits",
     "BlockName",
     "Channels",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 _MAX_PIXELS: Final = 4096
-_MAX_CHANNELS: Final = 2**20
+MAX_CHANNELS: Final = 2**20
 _MAX_LUX: Final = 1e9  # a scene in the sun has 1e5
 _MAX_COST_MACS: Final = 1e18  # a sum of as many as a manifest has room for stays finite
 
@@ -59,7 +60,7 @@ Bits = Annotated[str, StringConstraints(pattern=r"^[01]+$")]
 Exactly1 = Annotated[int, Field(strict=True, ge=1, le=1)]  # Literal[1] would also take True and 1.0
 Exactly3 = Annotated[int, Field(strict=True, ge=3, le=3)]
 Pixels = Annotated[int, Field(ge=1, le=_MAX_PIXELS)]
-Channels = Annotated[int, Field(ge=1, le=_MAX_CHANNELS)]
+Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 Cost = Annotated[float, Field(gt=0.0, le=_MAX_COST_MACS)]
 Positive = Annotated[float, Field(gt=0.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from tnn_edge.bundle.fields import (
+    MAX_CHANNELS,
     Bits,
     BlockName,
     Channels,
@@ -32,6 +33,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "BlockSpec",
     "FileSpec",
+    "GateNetworkSpec",
     "GateSpec",
     "InputSpec",
     "Manifest",
@@ -42,7 +44,7 @@ __all__ = [
     "utilisation",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _SHARE_TOLERANCE: Final = 1e-6
 
@@ -72,11 +74,21 @@ class InputSpec(Strict):
 
 
 class Slice(Strict):
-    """One axis of a tensor that shrinks: component i of `gate` owns the i-th run of `channels` entries."""
+    """One axis of a tensor that shrinks with a gate.
+
+    First come `ungated` entries that stay, then `channels` for each of the gate's first `components` components.
+
+    Attributes:
+        components: None for all of the gate's; fewer where a layer reads only those before it.
+        scaled: the gated entries are multiplied by components offered over components on, of those on this axis.
+    """
 
     axis: int = Field(ge=0, le=3)
     gate: str
     channels: Channels
+    ungated: int = Field(default=0, ge=0, le=MAX_CHANNELS)
+    components: int | None = Field(default=None, ge=0)
+    scaled: bool = False
 
 
 class TensorSpec(Strict):
@@ -84,12 +96,10 @@ class TensorSpec(Strict):
 
     Attributes:
         slices: axes that shrink.
-        scaled_by: a gate whose components offered over components on multiply the tensor.
         group_of: the tensor is a convolution's weight whose ``group`` attribute shrinks with this gate.
     """
 
     slices: tuple[Slice, ...]
-    scaled_by: str | None = None
     group_of: str | None = None
 
 
@@ -97,8 +107,9 @@ class BlockSpec(Strict):
     """One subgraph: one input, one output, full width.
 
     Attributes:
-        branch: value in the graph that is exactly zero when no component of `gate` is on, so that the addition that
-            reads it is its other operand.
+        gate: the gated module that the block is.
+        branches: values in the graph that are left out of the additions and concatenations that read them while a
+            component of `gate` is off, or for None while all of them are.
         tensors: the slice map, by initializer name.
     """
 
@@ -107,7 +118,7 @@ class BlockSpec(Strict):
     input: Text
     output: Text
     gate: str | None = None
-    branch: Text | None = None
+    branches: dict[Text, int | None] = Field(default_factory=dict)
     tensors: dict[Text, TensorSpec] = Field(default_factory=dict)
 
 
@@ -118,11 +129,28 @@ class GateSpec(Strict):
     weights: tuple[Cost, ...] = Field(min_length=1)
 
 
+class GateNetworkSpec(Strict):
+    """The small network of a contextual gate: from image and throttle to a score for each operating point.
+
+    The point of the largest score runs. It reads the preprocessed image, shape as the input's, and the throttle, shape
+    [1], and gives float32 scores, shape [1, operating points].
+
+    Attributes:
+        macs: multiply-adds of one run.
+    """
+
+    file: InnerPath
+    image: Text
+    throttle: Text
+    scores: Text
+    macs: int = Field(ge=0, le=10**18)
+
+
 class OperatingPoint(Strict):
     """One gate vector of the dial.
 
     Attributes:
-        u: the lowest throttle that selects it; it holds up to the next point's.
+        u: the lowest throttle that selects it where no gate network does; it holds up to the next point's.
         gates: gate -> bits.
         utilisation: cost-weighted share of active components.
         macs: multiply-adds of one inference.
@@ -157,6 +185,8 @@ class Manifest(Strict):
     blocks: tuple[BlockSpec, ...] = Field(min_length=1)
     gates: tuple[GateSpec, ...] = Field(min_length=1)
     operating_points: tuple[OperatingPoint, ...] = Field(min_length=1)
+    gate_network: GateNetworkSpec | None = None
+    """None where the throttle alone selects the operating point."""
     light: LightTable | None = None
     tolerance: float = Field(default=1e-4, gt=0.0, le=0.1)
     """Largest difference between a golden output and the runtime's, as a share of the largest golden logit."""
@@ -175,8 +205,11 @@ class Manifest(Strict):
                 raise ValueError(f"block {block.name}: file {block.file} is not listed under files")
             if unknown := sorted(_gates_of(block) - set(gates)):
                 raise ValueError(f"block {block.name}: unknown gate {', '.join(unknown)}")
+            _check_branches(block, gates)
         for point in self.operating_points:
             _check_point(point, gates)
+        if self.gate_network is not None and self.gate_network.file not in self.files:
+            raise ValueError(f"gate_network: file {self.gate_network.file} is not listed under files")
         dial = [point.u for point in self.operating_points]
         if dial[0] != 0.0 or dial != sorted(set(dial)):
             raise ValueError("operating points must start at u=0 and rise")
@@ -217,8 +250,16 @@ def _check_unique(kind: str, names: Sequence[str]) -> None:
 def _gates_of(block: BlockSpec) -> set[str]:
     named = {block.gate}
     for tensor in block.tensors.values():
-        named |= {tensor.scaled_by, tensor.group_of, *(s.gate for s in tensor.slices)}
+        named |= {tensor.group_of, *(s.gate for s in tensor.slices)}
     return {gate for gate in named if gate is not None}
+
+
+def _check_branches(block: BlockSpec, gates: Mapping[str, tuple[float, ...]]) -> None:
+    if block.branches and block.gate is None:
+        raise ValueError(f"block {block.name}: branches without a gate that leaves them out")
+    for value, component in block.branches.items():
+        if component is not None and not 0 <= component < len(gates[str(block.gate)]):
+            raise ValueError(f"block {block.name}: branch {value} belongs to component {component}, which is not there")
 
 
 def _check_point(point: OperatingPoint, gates: Mapping[str, tuple[float, ...]]) -> None:
@@ -259,6 +300,11 @@ def parse_manifest(text: str, where: str) -> Manifest:
         raise SchemaError(
             f"{where}: schema version {version} is newer than {SCHEMA_VERSION}, the newest this tnn-edge reads; "
             "upgrade tnn-edge"
+        )
+    if isinstance(version, int) and 1 <= version < SCHEMA_VERSION and version is not True:
+        raise SchemaError(
+            f"{where}: schema version {version} is older than {SCHEMA_VERSION}, the one this tnn-edge reads; "
+            "export the run again"
         )
     try:
         return Manifest.model_validate_json(text, strict=True)  # strict: a number as text is no number

@@ -63,6 +63,19 @@ class Bundle:
         return inputs, outputs
 
     @cached_property
+    def golden_scores(self) -> tuple[FloatArray, FloatArray]:
+        """Throttle settings [S] and the gate network's scores [S, N, P] at each of them for each golden input."""
+        arrays = read_npz(self.path / GOLDEN)
+        try:
+            settings, scores = arrays["gate_throttles"], arrays["gate_scores"]
+        except KeyError as err:
+            raise BundleError(f"{self.path / GOLDEN}: array {err} is missing") from err
+        expected = len(settings), len(self.golden[0]), len(self.manifest.operating_points)
+        if settings.ndim != 1 or not len(settings) or scores.shape != expected:
+            raise BundleError(f"{self.path / GOLDEN}: gate_scores of shape {list(scores.shape)}, not {list(expected)}")
+        return settings, scores
+
+    @cached_property
     def statistics(self) -> dict[str, FloatArray]:
         """``<block>/<tensor>`` -> normalisation statistics [rows, C]; empty where all points share the blocks'."""
         arrays = read_npz(self.path / STATISTICS) if STATISTICS in self.manifest.files else {}

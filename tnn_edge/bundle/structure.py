@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from tnn_edge.bundle.manifest import GateNetworkSpec
 from tnn_edge.bundle.reading import Bundle
 from tnn_edge.bundle.tensors import check_statistics, check_tensors, norm_statistics
 from tnn_edge.errors import BundleError
@@ -36,32 +37,57 @@ def check_structure(bundle: Bundle) -> None:
             subgraphs, reads data outside the bundle, fails the ONNX checker, or does not fit the slice map and the
             statistics.
     """
+    if bundle.manifest.gate_network is not None:
+        _check_gate_network(bundle, bundle.manifest.gate_network)
     opset: int | None = None
     gates = {gate.name: len(gate.weights) for gate in bundle.manifest.gates}
     norms: dict[str, tuple[int, float]] = {}
     for block in bundle.manifest.blocks:
         path = bundle.path / block.file
-        try:
-            model = onnx.load_model(str(path), load_external_data=False)
-        except (DecodeError, ValueError, OSError) as err:
-            raise BundleError(f"{path}: not an ONNX model ({err})") from err
+        model = _checked_model(path, bundle)
         own_opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
         opset = own_opset if opset is None else opset
         if own_opset != opset:
             raise BundleError(f"{path}: opset {own_opset}, the blocks before it {opset}; linked blocks need one opset")
-        for tensor in model.graph.initializer:
-            _check_tensor(tensor, path, bundle)
-        _check_nodes(model, path)
-        try:
-            onnx.checker.check_model(str(path))
-        except (onnx.checker.ValidationError, ValueError) as err:
-            raise BundleError(f"{path}: fails the ONNX checker: {str(err).splitlines()[0]}") from err
         inputs, outputs = [v.name for v in model.graph.input], [v.name for v in model.graph.output]
         if (inputs, outputs) != ([block.input], [block.output]):
             raise BundleError(f"{path}: reads {inputs} and gives {outputs}, the manifest says otherwise")
         check_tensors(model.graph, block, gates, path)
         norms |= norm_statistics(model.graph, block)
     check_statistics(bundle, norms)
+
+
+def _checked_model(path: Path, bundle: Bundle) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model(str(path), load_external_data=False)
+    except (DecodeError, ValueError, OSError) as err:
+        raise BundleError(f"{path}: not an ONNX model ({err})") from err
+    for tensor in model.graph.initializer:
+        _check_tensor(tensor, path, bundle)
+    _check_nodes(model, path)
+    try:
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, ValueError) as err:
+        raise BundleError(f"{path}: fails the ONNX checker: {str(err).splitlines()[0]}") from err
+    return model
+
+
+def _check_gate_network(bundle: Bundle, spec: GateNetworkSpec) -> None:
+    path = bundle.path / spec.file
+    graph = _checked_model(path, bundle).graph
+    found = [(value.name, _shape(value)) for value in (*graph.input, *graph.output)]
+    manifest = bundle.manifest
+    declared = [
+        (spec.image, list(manifest.input.shape)),
+        (spec.throttle, [1]),
+        (spec.scores, [1, len(manifest.operating_points)]),
+    ]
+    if found != declared:
+        raise BundleError(f"{path}: reads and gives {found}, the manifest says {declared}")
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int]:
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
 def _check_nodes(model: onnx.ModelProto, path: Path) -> None:

@@ -57,11 +57,16 @@ def _check_slices(name: str, spec: TensorSpec, dims: list[int], gates: Mapping[s
     if len(set(axes)) < len(axes):
         raise BundleError(f"{path}: the slice map slices an axis of {name} twice")
     for each in spec.slices:
-        size = gates[each.gate] * each.channels
+        n = gates[each.gate] if each.components is None else each.components
+        if n > gates[each.gate]:
+            raise BundleError(
+                f"{path}: tensor {name} reads {n} components of {each.gate}, which has {gates[each.gate]}"
+            )
+        size = each.ungated + n * each.channels
         if each.axis >= len(dims) or dims[each.axis] != size:
             raise BundleError(
-                f"{path}: tensor {name} of shape {dims} has not {size} entries on axis {each.axis}, "
-                f"{each.channels} for each component of {each.gate}"
+                f"{path}: tensor {name} of shape {dims} has not {size} entries on axis {each.axis}: "
+                f"{each.ungated} ungated and {each.channels} for each of {n} components of {each.gate}"
             )
 
 

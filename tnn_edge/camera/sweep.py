@@ -34,9 +34,9 @@ class SweepPoint:
 
     Attributes:
         u: throttle that was asked for.
-        point_u: lowest throttle that selects the same operating point.
-        utilisation: cost-weighted share of active components.
-        macs: multiply-adds of one inference, as the bundle counts them.
+        point_u: lowest throttle that selects the same operating point; u itself where a gate network selects it.
+        utilisation: cost-weighted share of active components, mean over the images.
+        macs: multiply-adds of one inference, as the bundle counts them, mean over the images.
         accuracy: share of images whose largest logit is their class.
         confidence: mean softmax probability of the largest logit.
         latency_p50_ms: median time in the engine for one image.
@@ -86,7 +86,7 @@ def sweep_throttle(
 ) -> Sweep:
     """Measure accuracy and latency at each u.
 
-    Images are decoded and preprocessed once, before anything is timed. Each image then runs at every operating point,
+    Images are decoded and preprocessed once, before anything is timed. Each image then runs at every setting,
     in an order drawn anew for each image (fixed seed): whatever else the machine does falls on all points alike.
 
     Args:
@@ -100,8 +100,8 @@ def sweep_throttle(
         ThrottleRangeError: a u outside [0, 1] or NaN.
         SourceError: an image without a class, a class that the bundle does not know, or no image that decodes.
     """
-    selected = {u: engine.point_at(u) for u in throttles}
-    dial = sorted({point.u for point in selected.values()})
+    measured = {u: engine.point_at(u).u if engine.gate_network is None else u for u in throttles}
+    dial = sorted(set(measured.values()))
     inputs, targets, n_failed = _load(images, engine.manifest, limit)
     n_images = len(inputs)
     for u in dial:
@@ -112,6 +112,7 @@ def sweep_throttle(
     latency_ms = np.empty((n_rounds, len(dial)))
     is_right = np.empty((n_images, len(dial)), np.bool_)
     confidence = np.empty((n_images, len(dial)))
+    spent = np.empty((n_images, len(dial), 2))  # utilisation and MACs: the same for all images but by a gate network
     rng = np.random.default_rng(0)
     for i in range(n_rounds):
         image = i % n_images
@@ -122,18 +123,20 @@ def sweep_throttle(
                 top = top_class(result.logits)
                 is_right[image, k] = top["index"] == targets[image]
                 confidence[image, k] = top["confidence"]
+                spent[image, k] = result.point.utilisation, result.macs
         on_progress(i + 1, n_rounds)
 
     points = []
-    for u, point in selected.items():
-        k = dial.index(point.u)
+    for u, point_u in measured.items():
+        k = dial.index(point_u)
+        utilisation, macs = spent[:, k].mean(axis=0)
         p50, p95 = np.percentile(latency_ms[:, k], [50, 95])
         points.append(
             SweepPoint(
                 u=u,
-                point_u=point.u,
-                utilisation=point.utilisation,
-                macs=point.macs,
+                point_u=point_u,
+                utilisation=float(utilisation),
+                macs=round(macs),
                 accuracy=float(is_right[:, k].mean()),
                 confidence=float(confidence[:, k].mean()),
                 latency_p50_ms=float(p50),

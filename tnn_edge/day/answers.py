@@ -36,7 +36,8 @@ class PeriodAnswers:
 class Answers:
     """Runs the engine on a period's pictures when they are first asked for, and keeps what it said.
 
-    Every picture runs at every operating point: then any policy's day can be replayed on the same answers.
+    Every picture runs at every operating point: then any policy's day can be replayed on the same answers. The throttle
+    alone selects the point, as `Engine.point_at` does, also where the bundle has a gate network.
 
     Args:
         engine: loaded engine.
@@ -82,8 +83,8 @@ class Answers:
             assert image is not None  # what does not decode raises
             x = self._preprocessor(image)
             target = self._scenes.target(period, i)
-            for u, k in self._index.items():
-                result = self._engine.run(x, u=u)
+            for k, point in enumerate(self._engine.points):
+                result = self._engine.run_point(x, point)
                 top = top_class(result.logits)
                 is_right[i, k] = top["index"] == target
                 confidence[i, k] = top["confidence"]

@@ -20,6 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tnn_edge.errors import RunError
+from tnn_edge.nn.components import Components
+from tnn_edge.nn.gate_file import load_gates
+from tnn_edge.nn.gating import GateVector
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.norm import Statistics, load_statistics
 from tnn_edge.nn.registry import build_network
@@ -28,6 +31,7 @@ __all__ = [
     "RunDescription",
     "has_checkpoint",
     "load_network",
+    "operating_points",
     "read_checkpoint",
     "read_run",
     "read_statistics_table",
@@ -144,7 +148,7 @@ def read_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], di
 
 
 def load_network(run: Path) -> ThrottleableNetwork:
-    """The trained network of a run, in evaluation mode.
+    """The trained network of a run, in evaluation mode, with its learned gates where it has some.
 
     Raises:
         RunError: the run is incomplete or its weights do not fit its description.
@@ -156,7 +160,16 @@ def load_network(run: Path) -> ThrottleableNetwork:
         network.load_state_dict(weights)
     except RuntimeError as err:
         raise RunError(f"{run}: the checkpoint does not fit the network that {_RUN} describes ({err})") from err
+    gates = load_gates(run, Components.of(network.schedule))
+    if gates is not None:
+        network.schedule = gates
     return network.eval()
+
+
+def operating_points(description: RunDescription, network: ThrottleableNetwork) -> list[tuple[float, GateVector]]:
+    """The operating points of a run's network: its recipe says how many, and of which draw."""
+    recipe = description.recipe
+    return network.schedule.operating_points(recipe.get("seed", 0), recipe.get("throttle", {}).get("points"))
 
 
 def write_statistics_table(run: Path, table: Sequence[Statistics]) -> None:
@@ -175,12 +188,13 @@ def read_statistics_table(run: Path, network: ThrottleableNetwork) -> list[Stati
     Raises:
         RunError: the recipe asks for statistics per point and the run holds none, or others.
     """
-    if read_run(run).statistics == "shared":
+    description = read_run(run)
+    if description.statistics == "shared":
         return None
     path = run / _STATISTICS
     if not path.is_file():
         raise RunError(f"{run}: {_STATISTICS} is missing; finish the training (train.classifier --resume) to make it")
-    n_points = len(network.schedule.operating_points())
+    n_points = len(operating_points(description, network))
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)

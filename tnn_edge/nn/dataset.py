@@ -6,6 +6,7 @@ or from zips of such a tree lying in the folder.
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,17 @@ from torch import Tensor
 from tnn_edge.errors import DatasetError
 from tnn_edge.image_file import IMAGE_SUFFIXES, decode_image
 
-__all__ = ["ImageSet", "Split", "load_images", "normalised"]
+__all__ = [
+    "ImageSet",
+    "Split",
+    "check_labels",
+    "class_folders",
+    "decoded",
+    "empty_class",
+    "load_images",
+    "normalised",
+    "split_at_random",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Split = Literal["train", "test"]
@@ -61,18 +72,55 @@ class ImageSet:
         Raises:
             DatasetError: the classes are others, or in another order.
         """
-        if self.labels != tuple(labels):
-            raise DatasetError(
-                f"the data's classes are {', '.join(self.labels[:10])}, the network's {', '.join(labels[:10])}; "
-                "name the data that it was trained on"
-            )
+        check_labels(self.labels, labels)
 
     def hold_out(self, n: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """Split off n images drawn at random: (the rest, the held-out ones). The same seed gives the same split."""
-        if not 0 <= n < len(self):
-            raise DatasetError(f"cannot hold out {n} of {len(self)} images")
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return self.take(order[n:].sort().values), self.take(order[:n].sort().values)
+        rest, held_out = split_at_random(len(self), n, seed)
+        return self.take(rest), self.take(held_out)
+
+    def batches(self, size: int, *, mean: Sequence[float], std: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, in order: (float32 [b, 3, H, W], normalised, channels last; targets int64 [b])."""
+        for images, targets in zip(self.images.split(size), self.targets.split(size), strict=True):
+            yield normalised(images, mean, std).contiguous(memory_format=torch.channels_last), targets
+
+
+def check_labels(labels: Sequence[str], expected: Sequence[str]) -> None:
+    """Make sure that data has a network's classes, in the order of its logits.
+
+    Raises:
+        DatasetError: the classes are others, or in another order.
+    """
+    if tuple(labels) != tuple(expected):
+        raise DatasetError(
+            f"the data's classes are {', '.join(labels[:10])}, the network's {', '.join(expected[:10])}; "
+            "name the data that it was trained on"
+        )
+
+
+def class_folders(split: Path) -> list[str]:
+    """Names of the folders in a split's folder, sorted; none where it does not exist. Hidden ones are no classes."""
+    if not split.is_dir():
+        return []
+    with os.scandir(split) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def empty_class(folder: Path) -> DatasetError:
+    """The error of a class without images: skipped, it would shift the targets of those after it."""
+    return DatasetError(f"class folder {folder} holds no image; fill it, or remove it from every split")
+
+
+def split_at_random(n_images: int, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of all images but n, and of the n, both rising; the same seed gives the same split.
+
+    Raises:
+        DatasetError: there are not so many that one is left.
+    """
+    if not 0 <= n < n_images:
+        raise DatasetError(f"cannot hold out {n} of {n_images} images")
+    order = torch.randperm(n_images, generator=torch.Generator().manual_seed(seed))
+    return order[n:].sort().values, order[:n].sort().values
 
 
 def normalised(images: Tensor, mean: Iterable[float], std: Iterable[float]) -> Tensor:
@@ -103,7 +151,8 @@ def load_images(root: Path, split: Split, *, image_size: int) -> ImageSet:
     archives: dict[Path, zipfile.ZipFile] = {}
     try:
         for i, (name, place) in enumerate(files):
-            images[i] = _decode(_read(name, place, archives), f"{place}: {name}", image_size)
+            pixels = decoded(_read(name, place, archives), f"{place}: {name}")
+            images[i] = _resized(Image.fromarray(pixels), image_size).transpose(2, 0, 1)
     finally:
         for archive in archives.values():
             archive.close()
@@ -132,7 +181,12 @@ def _is_image(name: PurePosixPath, split: Split) -> bool:
 
 def _tree_files(root: Path, split: Split) -> list[tuple[str, Path]]:
     relative = (path.relative_to(root) for path in (root / split).glob("*/*") if path.is_file())
-    return [(name.as_posix(), root) for name in relative if _is_image(PurePosixPath(name.as_posix()), split)]
+    names = [name.as_posix() for name in relative if _is_image(PurePosixPath(name.as_posix()), split)]
+    filled = {PurePosixPath(name).parts[1] for name in names}
+    empty = [label for label in class_folders(root / split) if label not in filled]
+    if filled and empty:
+        raise empty_class(root / split / empty[0])
+    return [(name, root) for name in names]
 
 
 def _zip_files(root: Path, split: Split) -> list[tuple[str, Path]]:
@@ -158,12 +212,16 @@ def _read(name: str, place: Path, archives: dict[Path, zipfile.ZipFile]) -> byte
         raise DatasetError(f"{place}: {name} is damaged ({err})") from err
 
 
-def _decode(data: bytes, where: str, image_size: int) -> Pixels:
+def decoded(data: bytes, where: str) -> Pixels:
+    """Pixels of an image file: RGB, shape [H, W, 3].
+
+    Raises:
+        DatasetError: it does not decode; the message begins with `where`.
+    """
     try:
-        image = Image.fromarray(decode_image(data))
+        return decode_image(data)
     except ValueError as err:
         raise DatasetError(f"{where} does not decode as an image ({err}); remove or replace it") from err
-    return _resized(image, image_size).transpose(2, 0, 1)
 
 
 def _resized(image: Image.Image, image_size: int) -> Pixels:

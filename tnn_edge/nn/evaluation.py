@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from tnn_edge.nn.calibration import expected_calibration_error
-from tnn_edge.nn.dataset import ImageSet, normalised
+from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.gating import GateVector
+from tnn_edge.nn.image_tree import ImageTree
 from tnn_edge.nn.network import ThrottleableNetwork
 
 __all__ = ["Evaluation", "evaluate"]
@@ -28,9 +29,14 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    network: ThrottleableNetwork, gates: GateVector, data: ImageSet, *, mean: Sequence[float], std: Sequence[float]
+    network: ThrottleableNetwork,
+    gates: GateVector,
+    data: ImageSet | ImageTree,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> Evaluation:
-    """Run the sliced network, in evaluation mode, over a set of images.
+    """Run the sliced network, in evaluation mode and where its weights lie, over a set of images.
 
     Args:
         network: with the normalisation statistics of this gate vector.
@@ -42,11 +48,11 @@ def evaluate(
     was_training = network.training
     network.eval()
     confidence, is_right = [], []
-    for images, targets in zip(data.images.split(_BATCH), data.targets.split(_BATCH), strict=True):
-        x = normalised(images, mean, std).contiguous(memory_format=torch.channels_last)
-        top, answer = network.sliced(x, gates).softmax(dim=1).max(dim=1)
-        confidence.append(top)
-        is_right.append(answer == targets)
+    device = next(network.parameters()).device
+    for x, targets in data.batches(_BATCH, mean=mean, std=std):
+        top, answer = network.sliced(x.to(device), gates).softmax(dim=1).max(dim=1)
+        confidence.append(top.cpu())
+        is_right.append(answer.cpu() == targets)
     network.train(was_training)
     confidences, rights = torch.cat(confidence), torch.cat(is_right)
     return Evaluation(

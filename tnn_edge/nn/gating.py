@@ -1,17 +1,13 @@
-"""Which components a throttle setting turns on.
+"""Gate vectors: how many components a throttle setting turns on, and what they cost.
 
-A *gate vector* says, for every gated module, which components are on. Modules are opened in *groups*: a widthwise
-network opens the components of each module for themselves, a depthwise network opens its blocks as one group over the
-whole network. Within a group the order is *nested* (the first k components, so a component that is on stays on when u
-rises) or *independent* (any k of them). Hostetler, "Toward Runtime-Throttleable Neural Networks", sections 3.4, 4.1.
+A *gate vector* says, for every gated module, which components are on. Hostetler, "Toward Runtime-Throttleable Neural
+Networks", sections 3.1, 4, 4.1.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,8 +15,6 @@ from torch import Tensor
 from tnn_edge.throttle import check_throttle
 
 __all__ = [
-    "GateOrder",
-    "GateSchedule",
     "GateVector",
     "active_components",
     "as_masks",
@@ -30,7 +24,6 @@ __all__ = [
     "utilisation",
 ]
 
-GateOrder = Literal["nested", "independent"]
 GateVector = Mapping[str, tuple[int, ...]]
 """Gated module -> one 0 or 1 per component."""
 
@@ -103,81 +96,3 @@ def nearest_point(gates: GateVector, points: Sequence[GateVector], weights: Mapp
     asked = utilisation(gates, weights)
     below = [i for i, point in enumerate(points) if utilisation(point, weights) <= asked + 1e-12]
     return max(below, key=lambda i: utilisation(points[i], weights), default=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateSchedule:
-    """How u opens the gates of one network.
-
-    Attributes:
-        sizes: gated module -> number of components.
-        groups: each group lists its components as (module, index) in the order in which they open.
-        order: ``nested`` keeps the listed order, ``independent`` draws any k of a group.
-        at_least: components of a group that are always on.
-    """
-
-    sizes: Mapping[str, int]
-    groups: tuple[tuple[tuple[str, int], ...], ...]
-    order: GateOrder = "nested"
-    at_least: int = 0
-
-    def __post_init__(self) -> None:
-        if self.order not in ("nested", "independent"):
-            raise ValueError(f"gate order must be 'nested' or 'independent', got {self.order!r}")
-        listed = sorted(component for group in self.groups for component in group)
-        offered = sorted((name, i) for name, n in self.sizes.items() for i in range(n))
-        if listed != offered:
-            raise ValueError("the groups must list every component of every module exactly once")
-
-    @classmethod
-    def widthwise(cls, sizes: Mapping[str, int], order: GateOrder = "nested", at_least: int = 0) -> GateSchedule:
-        """Each module opens its own components."""
-        groups = tuple(tuple((name, i) for i in range(n)) for name, n in sizes.items())
-        return cls(sizes=sizes, groups=groups, order=order, at_least=at_least)
-
-    @classmethod
-    def depthwise(cls, blocks: Sequence[str], order: GateOrder = "nested") -> GateSchedule:
-        """Whole blocks open one after the other, in the order given."""
-        return cls(sizes=dict.fromkeys(blocks, 1), groups=(tuple((name, 0) for name in blocks),), order=order)
-
-    def vector(self, u: float, generator: torch.Generator | None = None) -> GateVector:
-        """The gate vector at u; an independent order draws it from `generator`."""
-        masks = self.masks(torch.tensor([u], dtype=torch.float64), generator)
-        return {name: tuple(int(bit) for bit in mask[0]) for name, mask in masks.items()}
-
-    def masks(self, u: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Gates for each example of a batch.
-
-        Args:
-            u: throttle in [0, 1], shape [B].
-            generator: source of the draws of an independent order.
-
-        Returns:
-            module -> 0/1 mask, shape [B, n], float32.
-        """
-        masks = {name: torch.zeros(len(u), n) for name, n in self.sizes.items()}
-        for group in self.groups:
-            n = len(group)
-            on = torch.tensor([active_components(value, n, at_least=self.at_least) for value in u.tolist()])
-            if self.order == "nested":
-                rank = torch.arange(n).expand(len(u), n)
-            else:
-                rank = torch.rand(len(u), n, generator=generator).argsort(dim=1)
-            opened = (rank < on[:, None]).float()  # [B, n]
-            for column, (name, index) in enumerate(group):
-                masks[name][:, index] = opened[:, column]
-        return masks
-
-    def operating_points(self, seed: int = 0) -> list[tuple[float, GateVector]]:
-        """Every distinct gate vector the dial can select, with the lowest u that selects it, u rising.
-
-        An independent order gets one drawn vector for each setting, the same for the same seed.
-        """
-        dial = sorted({lowest_throttle(k, len(group)) for group in self.groups for k in range(len(group) + 1)})
-        generator = torch.Generator().manual_seed(seed)
-        points: list[tuple[float, GateVector]] = []
-        for u in dial:
-            gates = self.vector(u, generator)
-            if not points or gates != points[-1][1]:
-                points.append((u, gates))
-        return points

@@ -3,6 +3,8 @@
 Passes at different u give a layer different statistics. Where a training step mixes such passes, only the pass at
 u = 1 may update the running statistics (`frozen_statistics` around the others), and each operating point gets
 statistics of its own (`measure_statistics`, `load_statistics`).
+
+Where several processes train, a layer in training normalises by the global batch, so that they train as one would.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tnn_edge.nn.global_batch import global_batch_norm, is_shared_by_processes
+
 __all__ = ["BatchNorm", "Statistics", "frozen_statistics", "load_statistics", "measure_statistics", "read_statistics"]
 
 Statistics = Mapping[str, tuple[Tensor, Tensor]]
@@ -22,9 +26,16 @@ Statistics = Mapping[str, tuple[Tensor, Tensor]]
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d` over all channels or over the channels that are on."""
+    """`torch.nn.BatchNorm2d` over all channels or over the channels that are on.
+
+    Attributes:
+        updates_statistics: whether passes in training update the running statistics.
+        is_synchronised: whether passes in training normalise by the batch of all processes; then each of them must run
+            the pass.
+    """
 
     updates_statistics: bool = True
+    is_synchronised: bool = True
 
     def forward(self, x: Tensor, channels: Tensor | None = None) -> Tensor:
         """Normalise x.
@@ -33,14 +44,34 @@ class BatchNorm(nn.BatchNorm2d):
             x: shape [B, C, H, W], or [B, len(channels), H, W].
             channels: indices of the channels that x holds; None for all of them.
         """
+        if self.training and self.is_synchronised and is_shared_by_processes():
+            return self._by_the_global_batch(x, channels)
         if channels is None and (self.updates_statistics or not self.training):
             return super().forward(x)
-        weight: Tensor = self.weight if channels is None else self.weight[channels]
-        bias: Tensor = self.bias if channels is None else self.bias[channels]
+        weight, bias = self._affine(channels)
         if self.training:
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
         assert self.running_mean is not None and self.running_var is not None
         return F.batch_norm(x, self.running_mean[channels], self.running_var[channels], weight, bias, eps=self.eps)
+
+    def _affine(self, channels: Tensor | None) -> tuple[Tensor, Tensor]:
+        return (self.weight, self.bias) if channels is None else (self.weight[channels], self.bias[channels])
+
+    def _by_the_global_batch(self, x: Tensor, channels: Tensor | None) -> Tensor:
+        weight, bias = self._affine(channels)
+        y, mean, unbiased_var = global_batch_norm(x, weight, bias, self.eps)
+        if channels is None and self.updates_statistics:
+            self._update(mean, unbiased_var)
+        return y
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, unbiased_var: Tensor) -> None:
+        """As `torch.nn.BatchNorm2d` does for the batch of one process."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_(unbiased_var.to(self.running_var.dtype), share)
 
 
 def _norms(network: nn.Module) -> dict[str, BatchNorm]:
@@ -58,6 +89,18 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.updates_statistics = True
+
+
+@contextmanager
+def _unsynchronised(network: nn.Module) -> Iterator[None]:
+    norms = _norms(network).values()
+    for norm in norms:
+        norm.is_synchronised = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.is_synchronised = True
 
 
 def read_statistics(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
@@ -109,6 +152,8 @@ def measure_statistics(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Statistics of every normalisation layer over some passes, each pass normalised by its own batch.
 
+    One process measures alone, whether others train with it or not.
+
     Args:
         network: put into training mode for the passes and back; its running statistics do not change.
         passes: running through it runs the network, batch by batch.
@@ -130,7 +175,7 @@ def measure_statistics(
     ]
     try:
         network.train()
-        with frozen_statistics(network):
+        with frozen_statistics(network), _unsynchronised(network):
             for _ in passes:
                 pass
     finally:

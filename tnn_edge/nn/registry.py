@@ -1,18 +1,34 @@
-"""Networks by name, so that a recipe or a checkpoint can rebuild one from plain data."""
+"""Networks by name, so that a recipe or a run can rebuild one from plain data.
+
+A network is one file in `tnn_edge.nn.networks` that holds a function of the file's name.
+"""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from tnn_edge.errors import RunError
+from tnn_edge.nn import networks
 from tnn_edge.nn.network import ThrottleableNetwork
-from tnn_edge.nn.resnet_d import resnet_d
-from tnn_edge.nn.resnext_w import resnext_w
 
-__all__ = ["ARCHITECTURES", "build_network"]
+__all__ = ["ARCHITECTURES", "build_network", "network_module"]
 
-ARCHITECTURES: Mapping[str, Callable[..., ThrottleableNetwork]] = {"resnet_d": resnet_d, "resnext_w": resnext_w}
+ARCHITECTURES: tuple[str, ...] = tuple(sorted(module.name for module in pkgutil.iter_modules(networks.__path__)))
+
+
+def network_module(architecture: str) -> ModuleType:
+    """The module of a network.
+
+    Raises:
+        RunError: there is none of that name.
+    """
+    if architecture not in ARCHITECTURES:
+        raise RunError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
+    return import_module(f"{networks.__name__}.{architecture}")
 
 
 def build_network(architecture: str, sizes: Mapping[str, Any]) -> ThrottleableNetwork:
@@ -21,9 +37,8 @@ def build_network(architecture: str, sizes: Mapping[str, Any]) -> ThrottleableNe
     Raises:
         RunError: the name is unknown, or the arguments do not fit the network.
     """
-    if architecture not in ARCHITECTURES:
-        raise RunError(f"unknown architecture {architecture!r}; known: {', '.join(sorted(ARCHITECTURES))}")
+    build: Callable[..., ThrottleableNetwork] = getattr(network_module(architecture), architecture)
     try:
-        return ARCHITECTURES[architecture](**sizes)
+        return build(**sizes)
     except (TypeError, IndexError, ValueError) as err:
         raise RunError(f"{architecture}: {err}") from err

@@ -20,6 +20,7 @@ from tnn_edge.errors import BundleError, VerificationError
 from tnn_edge.runtime.engine import Engine
 from tnn_edge.runtime.machine import describe_machine
 from tnn_edge.runtime.providers import open_session, session_options
+from tnn_edge.runtime.shapes import give_input_shape
 from tnn_edge.runtime.verify import same_answers
 
 __all__ = ["Benchmark", "PointTiming", "benchmark"]
@@ -71,13 +72,13 @@ class _Chained:
 
         from tnn_edge.runtime.linker import link_blocks
 
-        self.device = engine.device
-        self.sessions = [
-            open_session(
-                ir.to_proto(model).SerializeToString(), session_options(engine.settings, optimise=True), engine.device
-            )
-            for block, model in link_blocks(engine.bundle, point.gates)
-        ]
+        self.sessions = []
+        shape: Sequence[int] = engine.manifest.input.shape
+        for _, model in link_blocks(engine.bundle, point.gates):
+            block = ir.to_proto(model)
+            shape = give_input_shape(block, shape)
+            options = session_options(engine.settings, optimise=True)
+            self.sessions.append(open_session(block.SerializeToString(), options, engine.device))
 
     def run(self, x: FloatArray) -> FloatArray:
         import onnxruntime
@@ -146,7 +147,7 @@ def benchmark(
     static = static or {}
     settings = sorted({*(dial if dial is not None else [p.u for p in engine.points] if not static else []), *static})
     x = engine.bundle.golden[0][:1].copy()
-    linked: dict[float, Run] = {u: partial(engine.run, x, u) for u in settings}
+    linked: dict[float, Run] = {u: partial(engine.run_point, x, engine.point_at(u)) for u in settings}
     compared: dict[str, dict[float, Run]] = {
         "linked": linked,
         "static": {u: _static(engine, path, engine.point_at(u)) for u, path in static.items()},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from tnn_edge.bundle import Bundle, Manifest, OperatingPoint, open_bundle
 from tnn_edge.errors import BundleError, InputError, PlanError, ProviderError
+from tnn_edge.runtime.gate_network import GateNetwork
 from tnn_edge.runtime.plans import PlanSet, find_plans, install
 from tnn_edge.runtime.providers import Device, SessionSettings, choose_device, open_session, session_options
+from tnn_edge.throttle import check_throttle
 
 __all__ = ["Engine", "Result", "load"]
 
@@ -33,13 +35,15 @@ class Result:
         logits: shape [1, classes].
         u: the throttle asked for.
         point: the operating point that ran.
-        latency_ms: wall time of the run, without checking and copying the input.
+        latency_ms: wall time of the run, without checking and copying the input; with that of the gate network.
+        gate_macs: multiply-adds of the gate network, 0 where none was asked.
     """
 
     logits: FloatArray
     u: float
     point: OperatingPoint
     latency_ms: float
+    gate_macs: int = 0
 
     @property
     def blocks_run(self) -> tuple[str, ...]:
@@ -49,7 +53,7 @@ class Result:
     @property
     def macs(self) -> int:
         """Multiply-adds of this inference."""
-        return self.point.macs
+        return self.point.macs + self.gate_macs
 
 
 class _Resident:
@@ -93,6 +97,9 @@ class Engine:
         self._shape = self.manifest.input.shape
         self._input: FloatArray = np.zeros(self._shape, dtype=np.float32)
         self._logits: FloatArray = np.zeros((1, len(self.manifest.labels)), dtype=np.float32)
+        spec = self.manifest.gate_network
+        self.gate_network = None if spec is None else GateNetwork(bundle, spec, settings)
+        self._gate_macs = 0 if spec is None else spec.macs
         options = session_options(settings, optimise=device != "cpu")
         self._resident: dict[float, _Resident] = {
             point.u: _Resident(open_session(path, options, device), self._input, self._logits)
@@ -123,7 +130,7 @@ class Engine:
         return self.manifest.operating_points
 
     def point_at(self, u: float) -> OperatingPoint:
-        """The operating point that throttle u selects.
+        """The operating point that throttle u selects where no gate network looks at the image.
 
         Raises:
             ThrottleRangeError: u lies outside [0, 1] or is NaN.
@@ -132,6 +139,8 @@ class Engine:
 
     def run(self, x: FloatArray, u: float = 1.0) -> Result:
         """Classify one preprocessed image.
+
+        Where the bundle has a gate network, image and u together choose the operating point, else u alone.
 
         Args:
             x: float32, shape as the manifest's input says.
@@ -142,12 +151,27 @@ class Engine:
             PlanError: ONNX Runtime fails.
             ThrottleRangeError: u lies outside [0, 1] or is NaN.
         """
-        point = self.point_at(u)
-        if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape != self._shape:
-            got = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
-            raise InputError(
-                f"x must be float32 {list(self._shape)}, got {got}; tnn_edge.camera.preprocess makes it from an image"
-            )
+        if self.gate_network is None:
+            return self._run(x, u, self.point_at(u))
+        check_throttle(u)
+        self._check_input(x)
+        start = time.perf_counter_ns()
+        point = self.points[int(self.gate_network.scores(x, u).argmax())]
+        gate_ms = (time.perf_counter_ns() - start) / 1e6
+        result = self._run(x, u, point)
+        return replace(result, latency_ms=result.latency_ms + gate_ms, gate_macs=self._gate_macs)
+
+    def run_point(self, x: FloatArray, point: OperatingPoint) -> Result:
+        """Classify one preprocessed image at one operating point, whatever a gate network would choose.
+
+        Raises:
+            InputError: x has another shape or dtype.
+            PlanError: ONNX Runtime fails.
+        """
+        return self._run(x, point.u, point)
+
+    def _run(self, x: FloatArray, u: float, point: OperatingPoint) -> Result:
+        self._check_input(x)
         with self._lock:
             resident = self._resident.get(point.u)
             if resident is None:
@@ -157,6 +181,13 @@ class Engine:
             resident.run()
             latency_ms = (time.perf_counter_ns() - start) / 1e6
             return Result(self._logits.copy(), u, point, latency_ms)
+
+    def _check_input(self, x: FloatArray) -> None:
+        if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape != self._shape:
+            got = f"{x.dtype} {list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
+            raise InputError(
+                f"x must be float32 {list(self._shape)}, got {got}; tnn_edge.camera.preprocess makes it from an image"
+            )
 
 
 def load(

@@ -1,9 +1,9 @@
 """Link the blocks that a gate vector leaves on into one graph.
 
-Each block is folded (normalisation into convolutions), sliced (components that are off leave the tensors) or, with
-no component on, reduced to its skip connection; then all are joined. The result is an ordinary ONNX model of the
-sub-network, which ONNX Runtime optimises as a whole: chained per-block sessions lose the blocked memory layout and the
-fusions at every border.
+Each block is folded (normalisation into convolutions), freed of what belongs to components that are off (layers of a
+dense block; the whole branch of a summed one) and sliced (their channels leave the tensors); then all are joined. The
+result is an ordinary ONNX model of the sub-network, which ONNX Runtime optimises as a whole: chained per-block sessions
+lose the blocked memory layout and the fusions at every border.
 """
 
 from __future__ import annotations
@@ -14,29 +14,39 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from tnn_edge.bundle import BlockSpec, Bundle, TensorSpec
-from tnn_edge.runtime.passes import FoldNormalisation, RemoveAbsentBranch, RemoveRepeatedRelu, SliceComponents
+from tnn_edge.runtime.passes import FoldNormalisation, RemoveAbsentBranches, RemoveRepeatedRelu, SliceComponents
 from tnn_edge.runtime.passes.constants import FloatArray
 
 __all__ = ["LINKER_VERSION", "link", "link_blocks"]
 
-LINKER_VERSION = 2
+LINKER_VERSION = 3
 """Raised whenever the linker's output changes: part of the plan cache's key."""
 
 
 def link_blocks(bundle: Bundle, gates: Mapping[str, str]) -> Iterator[tuple[BlockSpec, ir.Model]]:
     """Each block as the gate vector leaves it, in the order in which they run.
 
+    A block of which nothing is left (a dense block without a layer) is passed over. Shapes between blocks are open.
+
     Args:
         bundle: an opened bundle.
         gates: gate -> bits, for every gate of the bundle.
     """
     row = bundle.manifest.statistics_for(gates)
+    first, last = bundle.manifest.blocks[0], bundle.manifest.blocks[-1]
     for block in bundle.manifest.blocks:
         model = ir.external_data.load_to_model(ir.load(bundle.path / block.file))
         FoldNormalisation(_statistics(bundle, block, row))(model)
-        if block.gate is not None and block.branch is not None and "1" not in gates[block.gate]:
-            RemoveAbsentBranch(block.branch)(model)
+        if absent := _absent(block, gates):
+            RemoveAbsentBranches(absent)(model)
+        if model.graph.outputs[0] is model.graph.inputs[0]:
+            continue
         SliceComponents(_present(block, model), gates)(model)
+        _forget_shapes(model.graph)
+        if block is not first:
+            model.graph.inputs[0].shape = None
+        if block is not last:
+            model.graph.outputs[0].shape = None
         yield block, model
 
 
@@ -60,7 +70,6 @@ def link(bundle: Bundle, gates: Mapping[str, str]) -> ir.Model:
     RemoveRepeatedRelu()(joined)
     RemoveUnusedNodesPass()(joined)
     joined.graph.outputs[0].name = bundle.manifest.output
-    _forget_shapes(joined.graph)
     return joined
 
 
@@ -71,6 +80,18 @@ def _statistics(bundle: Bundle, block: BlockSpec, row: int | None) -> dict[str, 
     return {
         name.removeprefix(prefix): values[row] for name, values in bundle.statistics.items() if name.startswith(prefix)
     }
+
+
+def _absent(block: BlockSpec, gates: Mapping[str, str]) -> list[str]:
+    """The block's branches of which the component, or every component, is off."""
+    if block.gate is None:
+        return []
+    bits = gates[block.gate]
+    return [
+        value
+        for value, component in block.branches.items()
+        if (bits[component] == "0" if component is not None else "1" not in bits)
+    ]
 
 
 def _present(block: BlockSpec, model: ir.Model) -> dict[str, TensorSpec]:
@@ -87,7 +108,7 @@ def _prefix_names(graph: ir.Graph, prefix: str) -> None:
 
 
 def _forget_shapes(graph: ir.Graph) -> None:
-    """Shapes between nodes are what the blocks claim; what counts memory must infer them."""
+    """Shapes between nodes are what the full blocks claim; what counts memory must infer them."""
     for node in graph:
         for value in node.outputs:
             if not value.is_graph_output():

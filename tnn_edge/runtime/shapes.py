@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import onnx
 
 from tnn_edge.errors import BundleError
 
-__all__ = ["MAX_ALL_BYTES", "MAX_VALUE_BYTES", "known_shapes"]
+__all__ = ["MAX_ALL_BYTES", "MAX_VALUE_BYTES", "give_input_shape", "known_shapes"]
 
 MAX_VALUE_BYTES: Final = 256 * 2**20
 MAX_ALL_BYTES: Final = 2 * 2**30
@@ -42,3 +43,11 @@ def known_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
                 f"at most {MAX_VALUE_BYTES} for one and {MAX_ALL_BYTES} for all are allowed"
             )
     return shapes
+
+
+def give_input_shape(model: onnx.ModelProto, shape: Sequence[int]) -> list[int]:
+    """Set the shape of a model's only input, and tell the shape of its only output."""
+    (taken,), (given,) = model.graph.input, model.graph.output
+    elem_type = taken.type.tensor_type.elem_type
+    taken.CopyFrom(onnx.helper.make_tensor_value_info(taken.name, elem_type, shape))
+    return known_shapes(model)[given.name]

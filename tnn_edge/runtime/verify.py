@@ -86,7 +86,7 @@ def verify(engine: Engine, *, timing: bool = False, rounds: int = 30) -> Verific
     latencies = _latencies(engine, rounds) if timing else None
     checks = []
     for i, point in enumerate(engine.points):
-        logits = np.concatenate([engine.run(x[None], point.u).logits for x in inputs])
+        logits = np.concatenate([engine.run_point(x[None], point).logits for x in inputs])
         with np.errstate(divide="ignore", invalid="ignore"):  # golden logits of 0 or infinity: an error that is a fault
             error = float(np.abs(logits - outputs[i]).max() / np.abs(outputs[i]).max())
             is_same = same_answers(logits, outputs[i])
@@ -102,11 +102,28 @@ def verify(engine: Engine, *, timing: bool = False, rounds: int = 30) -> Verific
                 latency_ms=None if latencies is None else latencies[i],
             )
         )
-    faults = [fault for check in checks for fault in check.faults(engine.manifest.tolerance)]
+    faults = _gate_faults(engine)
+    faults += [fault for check in checks for fault in check.faults(engine.manifest.tolerance)]
     if latencies is not None and len(latencies) > 1 and not is_falling(latencies):
         shown = ", ".join(f"{latencies[i]:.3f}" for i in _three(latencies))
         faults.append(f"latency does not fall with u: {shown} ms at the lowest, half and full u")
     return Verification(tuple(checks), tuple(faults))
+
+
+def _gate_faults(engine: Engine) -> list[str]:
+    """Where the gate network scores operating points otherwise than the PyTorch controller did."""
+    if engine.gate_network is None:
+        return []
+    inputs, _ = engine.bundle.golden
+    faults = []
+    for u, golden in zip(*engine.bundle.golden_scores, strict=True):
+        scores = np.stack([engine.gate_network.scores(x[None], float(u)) for x in inputs])
+        error = float(np.abs(scores - golden).max() / max(float(np.abs(golden).max()), 1.0))
+        if not error <= engine.manifest.tolerance:  # also true for NaN
+            faults.append(f"gate network at u={u:.4f}: error {error:.2e} exceeds {engine.manifest.tolerance:.0e}")
+        elif not same_answers(scores, golden):
+            faults.append(f"gate network at u={u:.4f}: another operating point than the golden scores'")
+    return faults
 
 
 def _latencies(engine: Engine, rounds: int) -> list[float]:
@@ -115,7 +132,7 @@ def _latencies(engine: Engine, rounds: int) -> list[float]:
     for k in range(rounds):
         x = inputs[k % len(inputs)][None]
         for i, point in enumerate(engine.points):
-            times[i].append(engine.run(x, point.u).latency_ms)
+            times[i].append(engine.run_point(x, point).latency_ms)
     return [statistics.median(each) for each in times]
 
 

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from tnn_edge.bundle import TensorSpec
-from tnn_edge.runtime.passes.constants import constant, set_constant
+from tnn_edge.bundle import Slice, TensorSpec
+from tnn_edge.runtime.passes.constants import FloatArray, constant, set_constant
 
 __all__ = ["SliceComponents"]
 
 
 class SliceComponents(ir.passes.InPlacePass):
-    """Slice the tensors of a block by a gate vector, and scale the summed ones by offered over on.
+    """Slice the tensors of a block by a gate vector, and scale what sums components by offered over on.
 
     Args:
         tensors: the block's slice map.
         gates: gate -> bits.
 
     Raises:
-        ValueError: no component is on of a gate that slices or scales a tensor of the block.
+        ValueError: nothing would remain of a tensor.
     """
 
     def __init__(self, tensors: Mapping[str, TensorSpec], gates: Mapping[str, str]) -> None:
@@ -43,18 +43,11 @@ class SliceComponents(ir.passes.InPlacePass):
     def _slice(self, value: ir.Value, spec: TensorSpec) -> bool:
         array = full = constant(value)
         for axis_slice in spec.slices:
-            on = [i for i, bit in enumerate(self.gates[axis_slice.gate]) if bit == "1"]
-            if not on:
-                raise ValueError(f"{value.name} is sliced by {axis_slice.gate}, of which no component is on")
-            if len(on) < len(self.gates[axis_slice.gate]):
-                entries = np.add.outer(np.array(on) * axis_slice.channels, np.arange(axis_slice.channels)).ravel()
-                array = np.take(array, entries, axis=axis_slice.axis)
-        if spec.scaled_by is not None:
-            bits = self.gates[spec.scaled_by]
-            if "1" not in bits:
-                raise ValueError(f"{value.name} is scaled by {spec.scaled_by}, of which no component is on")
+            bits = self.gates[axis_slice.gate][: axis_slice.components]
             if "0" in bits:
-                array = array * np.float32(len(bits) / bits.count("1"))
+                array = _sliced(array, axis_slice, bits)
+            if not array.shape[axis_slice.axis]:
+                raise ValueError(f"{value.name} is sliced by {axis_slice.gate}, of which no component is on")
         if array is full:
             return False
         set_constant(value, array)
@@ -64,6 +57,19 @@ class SliceComponents(ir.passes.InPlacePass):
                 groups = use.node.attributes.get_int("group", 1) * bits.count("1") // len(bits)
                 use.node.attributes["group"] = ir.AttrInt64("group", groups)
         return True
+
+
+def _sliced(array: FloatArray, axis_slice: Slice, bits: str) -> FloatArray:
+    """One axis without the components that are off; bits are those of the components on this axis."""
+    on = np.flatnonzero([bit == "1" for bit in bits])
+    gated = np.add.outer(on * axis_slice.channels, np.arange(axis_slice.channels)).ravel() + axis_slice.ungated
+    kept = np.concatenate([np.arange(axis_slice.ungated), gated]).astype(np.intp)
+    array = np.take(array, kept, axis=axis_slice.axis)
+    if axis_slice.scaled and len(on):
+        factors = np.ones(len(kept), dtype=np.float32)
+        factors[axis_slice.ungated :] = len(bits) / len(on)
+        array = array * factors.reshape([-1 if axis == axis_slice.axis else 1 for axis in range(array.ndim)])
+    return array
 
 
 def _forget_shapes(graph: ir.Graph) -> None:
