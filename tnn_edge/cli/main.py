@@ -11,6 +11,7 @@ try:
     from tnn_edge.cli.bench import bench
     from tnn_edge.cli.bundle import inspect
     from tnn_edge.cli.config import check_config
+    from tnn_edge.cli.costs import costs
     from tnn_edge.cli.day import day
     from tnn_edge.cli.install import install
     from tnn_edge.cli.light import light
@@ -34,6 +35,7 @@ app = typer.Typer(
 bundle = typer.Typer(help="Look into a bundle.", no_args_is_help=True)
 bundle.command()(inspect)
 bundle.command()(light)
+bundle.command()(costs)
 app.add_typer(bundle, name="bundle")
 policy = typer.Typer(help="Check and explain a policy file, which says how to turn the dial.", no_args_is_help=True)
 policy.command()(check)

@@ -17,7 +17,7 @@ from tnn_edge.bundle import BlockSpec, Bundle, TensorSpec
 from tnn_edge.runtime.passes import FoldNormalisation, RemoveAbsentBranches, RemoveRepeatedRelu, SliceComponents
 from tnn_edge.runtime.passes.constants import FloatArray
 
-__all__ = ["LINKER_VERSION", "link", "link_blocks"]
+__all__ = ["LINKER_VERSION", "link", "link_block", "link_blocks"]
 
 LINKER_VERSION = 3
 """Raised whenever the linker's output changes: part of the plan cache's key."""
@@ -26,28 +26,33 @@ LINKER_VERSION = 3
 def link_blocks(bundle: Bundle, gates: Mapping[str, str]) -> Iterator[tuple[BlockSpec, ir.Model]]:
     """Each block as the gate vector leaves it, in the order in which they run.
 
-    A block of which nothing is left (a dense block without a layer) is passed over. Shapes between blocks are open.
+    A block of which nothing is left (a dense block without a layer) is passed over.
 
     Args:
         bundle: an opened bundle.
         gates: gate -> bits, for every gate of the bundle.
     """
-    row = bundle.manifest.statistics_for(gates)
-    first, last = bundle.manifest.blocks[0], bundle.manifest.blocks[-1]
     for block in bundle.manifest.blocks:
-        model = ir.external_data.load_to_model(ir.load(bundle.path / block.file))
-        FoldNormalisation(_statistics(bundle, block, row))(model)
-        if absent := _absent(block, gates):
-            RemoveAbsentBranches(absent)(model)
-        if model.graph.outputs[0] is model.graph.inputs[0]:
-            continue
-        SliceComponents(_present(block, model), gates)(model)
-        _forget_shapes(model.graph)
-        if block is not first:
-            model.graph.inputs[0].shape = None
-        if block is not last:
-            model.graph.outputs[0].shape = None
-        yield block, model
+        model = link_block(bundle, block, gates)
+        if model is not None:
+            yield block, model
+
+
+def link_block(bundle: Bundle, block: BlockSpec, gates: Mapping[str, str]) -> ir.Model | None:
+    """One block as the gate vector leaves it, None where nothing is left; shapes at its borders to others are open."""
+    model = ir.external_data.load_to_model(ir.load(bundle.path / block.file))
+    FoldNormalisation(_statistics(bundle, block, bundle.manifest.statistics_for(gates)))(model)
+    if absent := _absent(block, gates):
+        RemoveAbsentBranches(absent)(model)
+    if model.graph.outputs[0] is model.graph.inputs[0]:
+        return None
+    SliceComponents(_present(block, model), gates)(model)
+    _forget_shapes(model.graph)
+    if block is not bundle.manifest.blocks[0]:
+        model.graph.inputs[0].shape = None
+    if block is not bundle.manifest.blocks[-1]:
+        model.graph.outputs[0].shape = None
+    return model
 
 
 def link(bundle: Bundle, gates: Mapping[str, str]) -> ir.Model:
