@@ -12,7 +12,8 @@ from tnn_edge.cli.light import print_light
 from tnn_edge.cli.program import program
 from tnn_edge.errors import RunError
 from tnn_edge.nn.checkpoint import read_run
-from tnn_edge.nn.dataset import load_images
+from tnn_edge.nn.data_folder import read_split
+from tnn_edge.nn.image_tree import ImageTree
 
 
 def main(
@@ -30,6 +31,7 @@ def main(
             help="Held-out images, spread evenly, for accuracy by light; 0 leaves that table away.",
         ),
     ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read the images of a folder ahead.")] = 4,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
@@ -42,9 +44,12 @@ def main(
         n_held_out = description.recipe.get("data", {}).get("held_out", 0)
         if not n_held_out:
             raise RunError(f"{run}: its recipe holds out no images to measure on; leave --data away")
-        images = load_images(data, "train", image_size=description.image_size)
+        images = read_split(
+            data, "train", image_size=description.image_size, short_side=description.short_side, workers=workers
+        )
         images.check_labels(description.labels)
-        _, held_out = images.hold_out(n_held_out)
+        _, chosen = images.hold_out(n_held_out)
+        held_out = chosen.load() if isinstance(chosen, ImageTree) else chosen
     manifest = export_bundle(run, out, data=held_out, light_images=light_images, licence=licence, overwrite=overwrite)
     size = sum(file.bytes for file in manifest.files.values())
     typer.echo(f"{out}: {len(manifest.blocks)} blocks, {len(manifest.operating_points)} points, {size / 1e6:.1f} MB")

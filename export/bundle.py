@@ -140,6 +140,7 @@ def export_bundle(
             input=InputSpec(
                 name=blocks[0].input,
                 shape=(1, 3, description.image_size, description.image_size),
+                short_side=description.short_side,
                 mean=_triple(description.mean),
                 std=_triple(description.std),
             ),
@@ -206,7 +207,8 @@ def _write_golden(
         inputs = normalised(chosen, description.mean, description.std)
     outputs = golden_outputs(network, points, table, inputs)
     scores = {} if gate is None else golden_gate(gate, inputs)
-    np.savez_compressed(path, inputs=inputs.numpy(), outputs=outputs.numpy(), **scores)
+    arrays: dict[str, Any] = {"inputs": inputs.numpy(), "outputs": outputs.numpy(), **scores}
+    np.savez_compressed(path, **arrays)
 
 
 def _operating_points(

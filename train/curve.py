@@ -17,17 +17,19 @@ from rich.progress import track
 
 from tnn_edge.cli.program import program
 from tnn_edge.errors import RunError
-from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table, use_point
-from tnn_edge.nn.dataset import ImageSet, load_images
+from tnn_edge.nn.checkpoint import load_network, operating_points, read_run, read_statistics_table, use_point
+from tnn_edge.nn.data_folder import read_split
+from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.evaluation import Evaluation, evaluate
 from tnn_edge.nn.gating import utilisation
+from tnn_edge.nn.image_tree import ImageTree
 
 __all__ = ["DIAL", "draw_curves", "throttle_curve"]
 
 DIAL = tuple(i / 16 for i in range(17))
 
 
-def throttle_curve(run: Path, data: ImageSet) -> dict[str, Any]:
+def throttle_curve(run: Path, data: ImageSet | ImageTree) -> dict[str, Any]:
     """Evaluate a run at the 17 settings of `DIAL`.
 
     Returns:
@@ -38,7 +40,7 @@ def throttle_curve(run: Path, data: ImageSet) -> dict[str, Any]:
     data.check_labels(description.labels)
     network = load_network(run)
     table = read_statistics_table(run, network)
-    points = network.schedule.operating_points(description.recipe.get("seed", 0))
+    points = operating_points(description, network)
     costs = network.component_costs(description.image_size)
     measured: dict[int, Evaluation] = {}
     rows = []
@@ -84,13 +86,15 @@ def main(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     data: Annotated[Path, typer.Option(help="Data folder, as for train.classifier; its test split is used.")],
     naive: Annotated[Path | None, typer.Option(help="Run trained without gating, drawn as a second line.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read the images of a folder ahead.")] = 4,
 ) -> None:
     """Measure and draw the throttle curve of a run."""
     runs = [run] if naive is None else [run, naive]
     sizes = [read_run(each).image_size for each in runs]
     if len(set(sizes)) > 1:
         raise RunError(f"{run} sees images of {sizes[0]} pixels, {naive} of {sizes[1]}; compare runs of one size")
-    images = load_images(data, "test", image_size=sizes[0])
+    short_side = read_run(run).short_side
+    images = read_split(data, "test", image_size=sizes[0], short_side=short_side, workers=workers)
     curves = [throttle_curve(each, images) for each in runs]
     (run / "curve.json").write_text(json.dumps({"curves": curves}, indent=1) + "\n")
     draw_curves(curves, run / "curve.png")

@@ -1,66 +1,64 @@
-"""Training recipes: a TOML file, checked strictly."""
+"""Training recipes: a TOML file, checked strictly.
+
+Where there is a choice, of how u is drawn, of an optimiser or of a schedule, the table names its `kind` and holds that
+kind's own keys.
+"""
 
 from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, PositiveFloat, ValidationError, field_validator, model_validator
 
 from tnn_edge.errors import RunError
+from tnn_edge.nn.weights import NO_WEIGHTS
+from train.draws import Draw
+from train.learning_rates import LearningRate
+from train.optimisers import Optimiser
+from train.settings import Settings
 
 __all__ = [
     "DataSettings",
     "LightSettings",
     "NetworkSettings",
-    "OptimiserSettings",
     "Recipe",
     "ThrottleSettings",
+    "TrainingSettings",
     "read_recipe",
 ]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NetworkSettings(_Settings):
+class NetworkSettings(Settings):
     """Which network: an architecture's name and its keyword arguments."""
 
     architecture: str
     sizes: dict[str, Any]
+    weights: str = NO_WEIGHTS
+    """What training starts from: a name of the library's weights (``IMAGENET1K_V1``), a file, such as the checkpoint of
+    another run, or ``none``."""
 
 
-class ThrottleSettings(_Settings):
-    """How u is drawn in training, and whose normalisation statistics the operating points use."""
+class ThrottleSettings(Settings):
+    """How u is drawn in training, and what the operating points are."""
 
-    draw: Literal["none", "uniform", "sandwich"]
-    """``none``: plain training, u = 1. ``uniform``: every example its own u, masked (the paper). ``sandwich``: u = 1
-    with the labels, then the smallest and one random u, sliced, taught by the logits at u = 1."""
-    smallest_u: float = Field(0.0, ge=0.0, lt=1.0)
-    """The small pass of the sandwich."""
-    student_weight: float = Field(1.0, gt=0.0)
-    """Weight of the loss of each pass of the sandwich below u = 1; that of u = 1 has weight 1."""
+    draw: Draw
     statistics: Literal["shared", "per_point"]
-    """``per_point`` re-estimates them at the end of training; the sandwich answers at chance without."""
+    """Whose normalisation statistics the operating points use. ``per_point`` re-estimates them at the end of training;
+    the sandwich answers at chance without."""
     statistics_images: int = Field(4096, gt=0)
     """Training images (without crop and flip) over which they are re-estimated."""
+    points: int | None = Field(None, ge=2)
+    """Settings i / (points - 1) of the dial that become operating points; None: each at which a gate changes."""
 
 
-class LightSettings(_Settings):
+class LightSettings(Settings):
     """Training images as `tnn_edge.plant.ImageSensor` would see them, each by a light of its own."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # refused below, in a message that shows both levels
 
     lux: tuple[float, float]
     """Illuminance of the scene, drawn log-uniformly between the two."""
@@ -76,53 +74,55 @@ class LightSettings(_Settings):
         return lux
 
 
-class DataSettings(_Settings):
+class DataSettings(Settings):
     """What the network sees."""
 
+    format: Literal["memory", "folder"] = "memory"
+    """``memory``: all images in memory at one size, cropped at random after padding. ``folder``: a tree in ImageNet's
+    format, read as it is needed, cropped at random after resizing."""
     image_size: int = Field(gt=0)
+    short_side: int | None = Field(None, gt=0)
+    """Short side to which the images of a folder are resized, in pixels."""
     mean: tuple[float, float, float]
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     held_out: int = Field(5000, ge=0)
     """Training images kept for choices; the test split is for the last measurement only."""
     crop_padding: int = Field(4, ge=0)
-    """Pixels of reflection around an image before a random crop."""
+    """Pixels of reflection around an image in memory before a random crop."""
     flip: bool = True
     light: LightSettings | None = None
     """None: every image as it is stored."""
 
     @model_validator(mode="after")
-    def _check_padding(self) -> DataSettings:
+    def _check_crop(self) -> DataSettings:
         if self.crop_padding >= self.image_size:
             raise ValueError(f"crop_padding {self.crop_padding} must be below image_size {self.image_size}")
+        if self.format == "memory":
+            if self.short_side is not None:
+                raise ValueError("short_side belongs to format 'folder'; images in memory have image_size already")
+        elif self.short_side is None or self.short_side < self.image_size:
+            raise ValueError(
+                f"format 'folder' needs short_side of at least image_size {self.image_size}, got {self.short_side}"
+            )
+        elif self.crop_padding:
+            raise ValueError(f"format 'folder' crops what it resized; set crop_padding = 0, got {self.crop_padding}")
         return self
 
-    @model_serializer(mode="wrap")
-    def _leave_out_no_light(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run that was started before recipes could ask for light has the same record as one that does not ask."""
-        fields: dict[str, Any] = as_usual(self)
-        if self.light is None:
-            del fields["light"]
-        return fields
 
-
-class OptimiserSettings(_Settings):
-    """SGD with Nesterov momentum; the rate rises linearly, then falls as a half cosine to zero."""
+class TrainingSettings(Settings):
+    """How long, in which steps, how precisely."""
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(128, gt=0)
-    learning_rate: float = Field(0.1, gt=0)
-    warmup_epochs: float = Field(1.0, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    """On convolution and classifier weights, not on normalisation and bias."""
-    clip_norm: float = Field(5.0, gt=0)
-    """Largest norm of the whole gradient."""
+    """Of a step, over all processes."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest norm of the whole gradient; None: as it is."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto`` is bf16 autocast on CPUs that multiply bf16 in hardware, else fp32."""
+    """``auto`` is bf16 autocast on what multiplies bf16 in hardware, else fp32."""
 
 
-class Recipe(_Settings):
+class Recipe(Settings):
     """Everything that decides a training, but the data."""
 
     name: str
@@ -130,7 +130,15 @@ class Recipe(_Settings):
     network: NetworkSettings
     throttle: ThrottleSettings
     data: DataSettings
-    optimiser: OptimiserSettings
+    training: TrainingSettings
+    optimiser: Optimiser
+    learning_rate: LearningRate
+
+    def with_weights(self, weights: str | None) -> Recipe:
+        """The recipe that starts from other weights; None leaves them."""
+        if weights is None:
+            return self
+        return self.model_copy(update={"network": self.network.model_copy(update={"weights": weights})})
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -146,5 +154,13 @@ def read_recipe(path: Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise RunError(f"{path}: not valid TOML: {err}") from err
     except ValidationError as err:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors())
+        faults = "; ".join(_fault(error) for error in err.errors())
         raise RunError(f"{path}: {faults}") from err
+
+
+def _fault(error: Mapping[str, Any]) -> str:
+    """One fault, its key first."""
+    message = error["msg"]
+    if error["type"] in ("union_tag_not_found", "model_attributes_type"):
+        message = f'must be a table that names its kind, such as {{ kind = "..." }}, got {error["input"]!r}'
+    return f"{'.'.join(map(str, error['loc']))}: {message}"

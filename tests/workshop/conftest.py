@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from export.bundle import export_bundle
-from tnn_edge.nn import GateVector, ThrottleableNetwork
+from tnn_edge.nn import GateVector, Schedule, ThrottleableNetwork
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.norm import BatchNorm
 from train.classifier import train
@@ -38,25 +39,44 @@ def colours(n: int, seed: int = 0, size: int = SIZE) -> ImageSet:
 
 
 def small_recipe(
-    architecture: str = "resnext_w", *, draw: str = "sandwich", statistics: str = "per_point", **optimiser: Any
+    architecture: str = "resnext_w",
+    *,
+    draw: str | Mapping[str, Any] = "sandwich",
+    statistics: str = "per_point",
+    points: int | None = None,
+    optimiser: Mapping[str, Any] | None = None,
+    learning_rate: Mapping[str, Any] | None = None,
+    **training: Any,
 ) -> Recipe:
-    """A recipe that learns `colours` in a second or two."""
+    """A recipe that learns `colours` in a second or two; a draw may be named by its kind, or be ``uniform``."""
+    if isinstance(draw, str):
+        draw = {"kind": "per_example", "u": {"kind": "uniform"}} if draw == "uniform" else {"kind": draw}
     return Recipe.model_validate(
         {
             "name": f"colours_{architecture}",
             "seed": 3,
             "network": {"architecture": architecture, "sizes": {**ARCHITECTURES[architecture], "n_classes": 4}},
-            "throttle": {"draw": draw, "statistics": statistics, "statistics_images": 128},
+            "throttle": {"draw": draw, "statistics": statistics, "statistics_images": 128, "points": points},
             "data": {
                 "image_size": SIZE, "mean": [0.4, 0.4, 0.4], "std": [0.25, 0.25, 0.25],
                 "held_out": 32, "crop_padding": 1,
             },
-            "optimiser": {
-                "epochs": 3, "batch_size": 32, "warmup_epochs": 0.5, "learning_rate": 0.1, "precision": "fp32",
-                **optimiser,
-            },
+            "training": {"epochs": 3, "batch_size": 32, "clip_norm": 5.0, "precision": "fp32", **training},
+            "optimiser": optimiser or {"kind": "sgd"},
+            "learning_rate": learning_rate or {"kind": "warmup_cosine", "highest": 0.1, "warmup_epochs": 0.5},
         }
     )  # fmt: skip
+
+
+def as_toml(recipe: Recipe) -> str:
+    """A recipe as a file would say it."""
+    return "\n".join(f"{key} = {_inline(value)}" for key, value in recipe.model_dump(mode="json").items())
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{k} = {_inline(v)}" for k, v in value.items() if v is not None) + " }"
+    return json.dumps(value)
 
 
 def randomise_norms(network: ThrottleableNetwork, seed: int = 0) -> ThrottleableNetwork:
@@ -78,6 +98,14 @@ def random_gates(sizes: Mapping[str, int], generator: torch.Generator) -> GateVe
         if torch.rand((), generator=generator) > 0.25
         else (0,) * n
         for name, n in sizes.items()
+    }
+
+
+def allowed(gates: GateVector, schedule: Schedule) -> GateVector:
+    """The vector with as many first components on as each module always has."""
+    return {
+        name: tuple(int(bit or (i < schedule.always_on(name) and not any(bits))) for i, bit in enumerate(bits))
+        for name, bits in gates.items()
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import json
 import math
 import pickletools
@@ -15,22 +15,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
-from tests.workshop.conftest import Exported, colours, randomise_norms, small_recipe
+from tests.workshop.conftest import LABELS, Exported, colours, small_recipe
+from tests.workshop.test_recipe import RECIPES
 from tnn_edge.errors import DatasetError, RunError
-from tnn_edge.nn import GateSchedule, build_network
 from tnn_edge.nn.checkpoint import load_network, read_checkpoint, read_run, read_statistics_table, use_point
-from tnn_edge.nn.dataset import normalised
+from tnn_edge.nn.dataset import ImageSet, normalised
 from tnn_edge.nn.evaluation import evaluate
 from tnn_edge.nn.gating import as_masks
 from tnn_edge.nn.norm import read_statistics
-from train.batches import augmented, batches
-from train.classifier import learning_rate, train
+from train.augmentation import augmented
+from train.classifier import train
 from train.curve import DIAL, draw_curves, throttle_curve
-from train.draws import DRAWS
-from train.recipe import DataSettings, OptimiserSettings, Recipe
+from train.image_data import InMemoryImages
+from train.processes import ALONE
+from train.reading import read_images
+from train.recipe import DataSettings, Recipe, read_recipe
+from train.start import random_network
 from train.untrained import write_untrained
 
 CHANCE = 1 / 4
@@ -96,11 +99,11 @@ def stored(run: Path) -> dict[str, Tensor]:
 def assert_identical(run: Path, other: Path) -> None:
     tensors, expected = stored(run), stored(other)
     assert tensors.keys() == expected.keys()
-    assert any(name.startswith("momentum.") for name in tensors)
+    assert any(name.startswith("optimiser.") for name in tensors)
     assert [name for name in tensors if not torch.equal(tensors[name], expected[name])] == []
 
 
-@pytest.mark.parametrize("draw", sorted(DRAWS))
+@pytest.mark.parametrize("draw", ["none", "per_example", "sandwich"])
 def test_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path: Path, draw: str) -> None:
     recipe = small_recipe("resnet_d", draw=draw, epochs=1)
     for name, seed in (("first", 3), ("second", 3), ("other", 4)):
@@ -112,7 +115,7 @@ def test_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path: Path, d
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Ctrl-C before a step, counted over all epochs from 0."""
-    seen = iter(range(10**6))
+    seen, batches = iter(range(10**6)), InMemoryImages.batches
 
     def interrupted(*args: Any) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in batches(*args):
@@ -120,15 +123,28 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
                 raise KeyboardInterrupt("Ctrl-C")
             yield batch
 
-    monkeypatch.setattr("train.classifier.batches", interrupted)
+    monkeypatch.setattr(InMemoryImages, "batches", interrupted)
 
 
-@pytest.mark.parametrize("architecture", ["resnext_w", "resnet_d"])
-@pytest.mark.parametrize("finished_epochs", [0, 1])
+ADAM = {"kind": "adam", "weight_decay": 1e-4}
+MIXTURE = {"kind": "mixture", "share_at_one": 0.2, "rest": {"kind": "beta", "a": 0.5, "b": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("finished_epochs", "recipe"),
+    [
+        (0, small_recipe("resnext_w")),
+        (1, small_recipe("resnext_w")),
+        (1, small_recipe("resnet_d", optimiser=ADAM, learning_rate={"kind": "constant", "rate": 1e-3})),
+        (1, small_recipe("resnext_w", draw={"kind": "per_example", "u": MIXTURE}, statistics="shared")),
+        (2, small_recipe("resnet_d", draw={"kind": "sandwich", "u": {"kind": "annealed", "fall_per_epoch": 0.5}})),
+    ],
+    ids=["in the first epoch", "sgd", "adam", "mixture", "annealed"],
+)
 def test_resumed_training_ends_with_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, finished_epochs: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe, finished_epochs: int
 ) -> None:
-    recipe, data = small_recipe(architecture), colours(160)  # 128 without the held-out: 4 steps an epoch
+    data = colours(160)  # 128 without the held-out: 4 steps an epoch
     train(recipe, data, tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_at(patch, 4 * finished_epochs + 2)
@@ -138,7 +154,7 @@ def test_resumed_training_ends_with_the_same_bits(
     assert not (tmp_path / "resumed" / "statistics.safetensors").exists()
     train(recipe, data, tmp_path / "resumed", resume=True)
     assert_identical(tmp_path / "resumed", tmp_path / "whole")
-    assert read_run(tmp_path / "resumed").training["epochs"] == recipe.optimiser.epochs
+    assert read_run(tmp_path / "resumed").training["epochs"] == recipe.training.epochs
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
@@ -156,9 +172,13 @@ def test_resuming_where_there_is_no_run_starts_one(tmp_path: Path) -> None:
 
 
 def test_resuming_with_another_recipe_is_refused(resnet_d: Exported) -> None:
-    other = resnet_d.recipe.model_copy(update={"seed": 9})
-    with pytest.raises(RunError, match=r"run was started with another recipe; resume it with that one or choose"):
-        train(other, colours(96), resnet_d.run, resume=True)
+    fields = resnet_d.recipe.model_dump()
+    fields["seed"] = 9
+    fields["optimiser"]["momentum"] = 0.5
+    changes = r"\(optimiser\.momentum was 0\.9, is 0\.5, seed was 3, is 9\)"
+    message = rf"run was started with another recipe; resume it with that one or choose another --out {changes}"
+    with pytest.raises(RunError, match=message):
+        train(Recipe.model_validate(fields), colours(96), resnet_d.run, resume=True)
 
 
 def test_run_is_not_overwritten(resnet_d: Exported) -> None:
@@ -168,6 +188,175 @@ def test_run_is_not_overwritten(resnet_d: Exported) -> None:
     with pytest.raises(RunError, match=r"run already holds a run; choose another --out"):
         write_untrained(resnet_d.recipe, resnet_d.run)
     assert (resnet_d.run / "run.json").read_bytes() == before
+
+
+# --- a training that diverges
+
+
+def spoil_at(monkeypatch: pytest.MonkeyPatch, epoch: int, step: int) -> None:
+    """One pixel that is no number, in one batch."""
+    batches = InMemoryImages.batches
+
+    def spoiled(images: InMemoryImages, number: int, *args: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        for i, (x, targets) in enumerate(batches(images, number, *args)):
+            if (number, i) == (epoch, step):
+                x[3, 0, 5, 5] = math.nan
+            yield x, targets
+
+    monkeypatch.setattr(InMemoryImages, "batches", spoiled)
+
+
+def test_training_stops_where_the_loss_is_no_number_and_goes_on_once_the_cause_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, data = small_recipe("resnet_d"), colours(160)  # 4 steps an epoch
+    train(recipe, data, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        spoil_at(patch, epoch=1, step=2)
+        where, kept = "the loss is nan in epoch 2, step 3 of 4", r".*run/checkpoint\.safetensors keeps epoch 1"
+        with pytest.raises(RunError, match=rf"{where}; {kept}\. Try a lower learning rate, .* --resume goes on from"):
+            train(recipe, data, tmp_path / "run")
+    weights, _, progress = read_checkpoint(tmp_path / "run")
+    assert progress["epochs"] == 1
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    train(recipe, data, tmp_path / "run", resume=True)
+    assert_identical(tmp_path / "run", tmp_path / "whole")
+
+
+def test_training_that_diverges_at_once_says_that_there_is_no_checkpoint(tmp_path: Path) -> None:
+    recipe = small_recipe("resnet_d", learning_rate={"kind": "constant", "rate": 1e30}, clip_norm=None)
+    with pytest.raises(
+        RunError, match=r"the loss is (nan|inf) in epoch 1, step \d of 4; .*run holds no checkpoint yet\."
+    ):
+        train(recipe, colours(160), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
+    """The last step of an epoch spoils the weights, its loss was still sound."""
+    recipe = small_recipe(
+        "resnet_d",
+        optimiser={"kind": "sgd", "weight_decay": 1e3},
+        learning_rate={"kind": "constant", "rate": 1e37},
+        clip_norm=None,
+    )
+    with pytest.raises(
+        RunError, match=r"^stem\.conv\.weight is not finite after epoch 1; .*run holds no checkpoint yet"
+    ):
+        train(recipe, colours(64), tmp_path / "run")  # one step
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+# --- weights to start from
+
+
+def starting_from(weights: Path, **changes: Any) -> Recipe:
+    return small_recipe("resnet_d", **changes).with_weights(str(weights))
+
+
+def assert_same_weights(run: Path, other: Path) -> None:
+    network, expected = load_network(run), dict(load_network(other).named_parameters())
+    assert all(torch.equal(parameter, expected[name]) for name, parameter in network.named_parameters())
+
+
+def test_training_starts_from_the_weights_of_the_recipe(resnet_d: Exported, tmp_path: Path) -> None:
+    checkpoint = resnet_d.run / "checkpoint.safetensors"
+    standing = {"kind": "constant", "rate": 1e-30}
+    recipe = starting_from(checkpoint, epochs=1, learning_rate=standing)
+    train(recipe, colours(96), tmp_path / "run")
+    assert_same_weights(tmp_path / "run", resnet_d.run)
+    assert read_run(tmp_path / "run").training["weights"] == str(checkpoint)
+    train(recipe, colours(96), tmp_path / "run", resume=True)  # finished: from its own checkpoint
+    assert_same_weights(tmp_path / "run", resnet_d.run)
+    with pytest.raises(
+        RunError, match=r"another recipe; .*\(network\.weights was '.*checkpoint\.safetensors', is 'none'\)"
+    ):
+        train(recipe.with_weights("none"), colours(96), tmp_path / "run", resume=True)
+
+
+def test_weights_of_other_classes_leave_the_classifier_at_random(
+    resnet_d: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = starting_from(resnet_d.run / "checkpoint.safetensors", epochs=1).model_dump()
+    fields["network"]["sizes"]["n_classes"] = 3
+    data = colours(96)
+    three = dataclasses.replace(data, targets=data.targets % 3, labels=data.labels[:3])
+    train(Recipe.model_validate(fields), three, tmp_path / "run")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "head.classifier.weight and head.classifier.bias start at random" in told
+
+
+def test_untrained_run_has_the_weights_of_the_recipe_as_they_are(resnet_d: Exported, tmp_path: Path) -> None:
+    checkpoint = resnet_d.run / "checkpoint.safetensors"
+    assert write_untrained(starting_from(checkpoint), tmp_path / "run") == f"weights {checkpoint}"
+    assert_same_weights(tmp_path / "run", resnet_d.run)
+    training = read_run(tmp_path / "run").training
+    assert training.items() >= {"weights": str(checkpoint), "data": f"none: weights {checkpoint}"}.items()
+    statistics, expected = (read_statistics(load_network(run)) for run in (tmp_path / "run", resnet_d.run))
+    assert all(torch.equal(statistics[name][0], mean) for name, (mean, _) in expected.items())
+
+
+@pytest.mark.parametrize("start", [train, lambda recipe, data, run: write_untrained(recipe, run)])
+def test_weights_of_another_network_are_refused(start: Any, resnext_w: Exported, tmp_path: Path) -> None:
+    recipe = starting_from(resnext_w.run / "checkpoint.safetensors")
+    with pytest.raises(RunError, match=r"checkpoint\.safetensors does not hold the weights of resnet_d with channels"):
+        start(recipe, colours(96), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# --- operating points, images of a folder, the recipes of the paper
+
+
+def test_recipe_decides_how_many_operating_points_have_statistics(tmp_path: Path) -> None:
+    train(small_recipe("resnext_w", epochs=1, points=3), colours(96), tmp_path / "run")
+    network = load_network(tmp_path / "run")
+    table = read_statistics_table(tmp_path / "run", network)
+    assert table is not None
+    assert len(table) == len(network.schedule.operating_points(3, 3)) == 3 < len(network.schedule.operating_points())
+
+
+def write_tree(root: Path, data: ImageSet) -> Path:
+    for name, image in zip(data.names, data.images, strict=True):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(root / name)
+    return root
+
+
+def test_training_learns_from_the_images_of_a_folder(tmp_path: Path) -> None:
+    fields = small_recipe("resnet_d").model_dump()
+    fields["data"] |= {"format": "folder", "short_side": 18, "crop_padding": 0}
+    recipe = Recipe.model_validate(fields)
+    data = read_images(write_tree(tmp_path / "tree", colours(256, size=20)), "train", recipe.data, workers=0)
+    train(recipe, data, tmp_path / "run")
+    network, unseen = load_network(tmp_path / "run"), colours(100, seed=77)
+    table = read_statistics_table(tmp_path / "run", network)
+    for index, (_, gates) in enumerate(network.schedule.operating_points()):
+        use_point(network, table, index)
+        judged = evaluate(network, gates, unseen, mean=recipe.data.mean, std=recipe.data.std)
+        assert judged.accuracy >= 0.9
+
+
+PAPER = [path for path in RECIPES if path.stem.startswith(("cifar10_paper", "imagenet"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_recipe_of_the_paper_trains_some_steps(tmp_path: Path, path: Path) -> None:
+    fields = read_recipe(path).model_dump()
+    fields["network"]["sizes"]["n_classes"] = len(LABELS)
+    fields["network"]["weights"] = "none"
+    fields["data"]["held_out"] = 2
+    fields["training"] |= {"epochs": 2, "batch_size": 4}
+    recipe = Recipe.model_validate(fields)
+    data = read_images(write_tree(tmp_path / "tree", colours(10, size=260)), "train", recipe.data, workers=0)
+    described = train(recipe, data, tmp_path / "run")
+    weights, _, progress = read_checkpoint(tmp_path / "run")
+    start = random_network(recipe).state_dict()
+    assert progress["epochs"] == 2
+    assert described.training["images"] == 8  # two steps an epoch
+    moved = [name for name, tensor in weights.items() if not torch.equal(tensor, start[name])]
+    assert {"head.classifier.weight", "head.classifier.bias"} <= set(moved)
+    assert len(moved) > 0.8 * len(weights)
 
 
 # --- data that does not fit
@@ -270,6 +459,7 @@ def test_description_records_what_made_the_run(resnet_d: Exported) -> None:
     described = read_run(resnet_d.run)
     assert described.recipe == resnet_d.recipe.model_dump(mode="json")
     assert described.training.items() >= {"data": "colours", "images": 256 - 32, "held_out": 32, "epochs": 3}.items()
+    assert described.training.items() >= {"weights": "none", "processes": 1, "device": "cpu"}.items()
     assert {"cpu", "torch", "wall_minutes", "cpu_minutes"} <= described.training.keys()
 
 
@@ -296,83 +486,7 @@ def test_untrained_run_answers_differently_at_each_point(tmp_path: Path) -> None
     assert all(not torch.allclose(a, b, rtol=1e-2) for a, b in pairwise(answers))
 
 
-# --- one step
-
-
-def test_sandwich_updates_running_statistics_at_full_throttle_only() -> None:
-    recipe = small_recipe("resnext_w")
-    network = randomise_norms(build_network("resnext_w", recipe.network.sizes)).train()
-    plain = copy.deepcopy(network)
-    data = colours(32)
-    images = normalised(data.images, recipe.data.mean, recipe.data.std)
-    DRAWS["sandwich"](network, images, data.targets, recipe, torch.Generator().manual_seed(0))
-    plain(images)
-    for name, tensor in network.state_dict().items():
-        assert torch.equal(tensor, plain.state_dict()[name]), name
-    assert int(network.state_dict()["stem.norm.num_batches_tracked"]) == 1
-
-
-def test_sandwich_gradient_is_that_of_its_three_losses() -> None:
-    """Labels at u = 1; at the smallest and one random u the answers at u = 1, masked here where the draw slices."""
-    recipe = small_recipe("resnext_w")
-    weight = 0.3
-    throttle = recipe.throttle.model_copy(update={"student_weight": weight})
-    recipe = recipe.model_copy(update={"throttle": throttle})
-    network = randomise_norms(build_network("resnext_w", recipe.network.sizes)).train()
-    other = copy.deepcopy(network)
-    data = colours(32)
-    images = normalised(data.images, recipe.data.mean, recipe.data.std)
-    DRAWS["sandwich"](network, images, data.targets, recipe, torch.Generator().manual_seed(0))
-
-    drawn = float(torch.rand((), generator=torch.Generator().manual_seed(0)))
-    full = other(images)
-    loss = F.cross_entropy(full, data.targets)
-    taught_by = full.detach().softmax(dim=1)
-    for u in (0.0, drawn):
-        student = other(images, as_masks(other.schedule.vector(u), len(images)))
-        loss = loss - weight * (taught_by * student.log_softmax(dim=1)).sum(dim=1).mean()
-    loss.backward()
-    for (name, p), q in zip(network.named_parameters(), other.parameters(), strict=True):
-        assert p.grad is not None and q.grad is not None
-        torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-4 * float(q.grad.abs().max()) + 1e-6, msg=name)
-
-
-def test_uniform_draw_gives_each_example_its_own_throttle(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = small_recipe("resnext_w", draw="uniform", statistics="shared")
-    network = build_network("resnext_w", recipe.network.sizes).train()
-    seen: list[Tensor] = []
-    masks = GateSchedule.masks
-
-    def recording(self: GateSchedule, u: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        seen.append(u)
-        return masks(self, u, generator)
-
-    monkeypatch.setattr(GateSchedule, "masks", recording)
-    data = colours(64)
-    DRAWS["uniform"](network, data.images.float(), data.targets, recipe, torch.Generator().manual_seed(0))
-    (u,) = seen
-    assert len(u.unique()) == 64
-    assert 0.0 <= u.min() < 0.1
-    assert 0.9 < u.max() <= 1.0
-
-
-# --- learning rate, augmentation, batches
-
-
-def test_learning_rate_rises_linearly_then_falls_as_half_a_cosine() -> None:
-    settings = OptimiserSettings.model_validate({"epochs": 10, "learning_rate": 0.2, "warmup_epochs": 2})
-    rates = [learning_rate(step, 50, settings) for step in range(500)]
-    assert rates[:100] == pytest.approx([0.2 * (step + 1) / 100 for step in range(100)])
-    assert rates[100] == max(rates) == 0.2
-    assert rates[300] == pytest.approx(0.2 / 2)  # half way between 100 and 500
-    assert rates[200] == pytest.approx(0.2 * math.cos(math.pi / 8) ** 2)  # (1 + cos x) / 2 = cos(x / 2) ** 2
-    assert rates[100:] == sorted(rates[100:], reverse=True)
-    assert 0.0 < rates[-1] < 1e-5
-
-
-def test_learning_rate_without_warm_up_starts_at_the_top() -> None:
-    settings = OptimiserSettings.model_validate({"epochs": 1, "learning_rate": 0.2, "warmup_epochs": 0})
-    assert learning_rate(0, 7, settings) == 0.2
+# --- augmentation, batches
 
 
 def test_augmented_images_are_crops_of_the_reflected_image_or_their_mirror() -> None:
@@ -398,7 +512,7 @@ def test_augmentation_can_be_switched_off() -> None:
 def test_epoch_shows_each_image_at_most_once_and_whole_batches_only() -> None:
     settings = DataSettings.model_validate({**DATA, "crop_padding": 0, "flip": False})
     data = colours(70)
-    made = list(batches(data, settings, 32, torch.Generator().manual_seed(0)))
+    made = list(InMemoryImages(data, settings).batches(0, 32, torch.Generator().manual_seed(0), ALONE))
     assert [len(targets) for _, targets in made] == [32, 32]
     images = {
         image.numpy().tobytes(): int(t) for image, t in zip(normalised(data.images, **STATS), data.targets, strict=True)

@@ -126,6 +126,15 @@ def test_folder_without_the_tree_says_what_was_expected(tree: Path, tmp_path: Pa
         load_images(root, "train", image_size=8)
 
 
+def test_empty_class_folder_is_named(tree: Path) -> None:
+    (tree / "train" / "cow").mkdir()
+    (tree / "train" / ".cache").mkdir()
+    (tree / "train" / "cow" / "notes.txt").write_text("no image")
+    with pytest.raises(DatasetError, match=r"class folder .*/train/cow holds no image; fill it, or remove it from"):
+        load_images(tree, "train", image_size=8)
+    assert len(load_images(tree, "test", image_size=8)) == 2
+
+
 @pytest.mark.parametrize("damage", ["no zip", "truncated"])
 def test_damaged_zip_is_named(tree: Path, tmp_path: Path, damage: str) -> None:
     folder = zipped(tree, tmp_path / "zips" / "data.zip")
@@ -258,6 +267,15 @@ def test_normalisation_follows_the_formula() -> None:
     images, mean, std = colours(4).images, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     expected = (images.numpy() / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
     np.testing.assert_allclose(normalised(images, mean, std).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_batches_go_over_every_image_once_in_order() -> None:
+    data, mean, std = colours(10), (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    made = list(data.batches(4, mean=mean, std=std))
+    assert [len(x) for x, _ in made] == [4, 4, 2]
+    assert torch.equal(torch.cat([x for x, _ in made]), normalised(data.images, mean, std))
+    assert torch.equal(torch.cat([targets for _, targets in made]), data.targets)
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in made)
 
 
 def test_the_real_data_is_read() -> None:

@@ -184,7 +184,7 @@ def small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     network = recipe.network.model_copy(update={"sizes": {"channels": [8], "blocks": [1], "n_classes": len(LABELS)}})
     write_untrained(recipe.model_copy(update={"network": network}), tmp_path / "run")
     write_run(tmp_path / "run", dataclasses.replace(read_run(tmp_path / "run"), labels=LABELS))
-    monkeypatch.setattr("export.__main__.load_images", lambda data, split, image_size: colours(256))
+    monkeypatch.setattr("export.__main__.read_split", lambda data, split, **how: colours(256))
     return tmp_path / "run"
 
 
@@ -218,7 +218,7 @@ def test_no_image_makes_no_table(
     assert manifest.light is None
     assert manifest.operating_points[0].accuracy is not None
     assert "light.png" not in manifest.files
-    assert "light" not in (tmp_path / "b" / "README.md").read_text()
+    assert "by light" not in (tmp_path / "b" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

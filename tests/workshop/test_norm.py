@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -61,6 +63,17 @@ def test_statistics_thaw_after_an_error(network: ThrottleableNetwork) -> None:
     assert all(norm.updates_statistics for norm in network.modules() if isinstance(norm, BatchNorm))
 
 
+def test_layers_are_synchronised_again_after_an_error_in_a_measurement(network: ThrottleableNetwork) -> None:
+    def passes() -> Iterator[Tensor]:
+        assert not any(norm.is_synchronised for norm in network.modules() if isinstance(norm, BatchNorm))
+        raise RuntimeError("stop")
+        yield
+
+    with pytest.raises(RuntimeError, match="stop"):
+        measure_statistics(network, passes(), read_statistics(network))
+    assert all(norm.is_synchronised for norm in network.modules() if isinstance(norm, BatchNorm))
+
+
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 def test_norm_over_some_channels_is_the_plain_norm_on_them(training: bool) -> None:
     channels = torch.tensor([4, 0, 3])
@@ -89,14 +102,16 @@ def test_measured_statistics_equal_a_plain_two_pass_computation(network: Throttl
     start = read_statistics(network)
     measured = measure_statistics(network, (network.sliced(x, HALF) for x in inputs), start)
 
-    stem_inputs = [network.stem.conv(x) for x in inputs]
+    stem_weight = network.get_parameter("stem.conv.weight")
+    stem_inputs = [F.conv2d(x, stem_weight, padding=1) for x in inputs]
     assert_statistics(measured["stem.norm"], two_pass(stem_inputs))
 
     block = network.gated_blocks["stage1_block1"]
-    norm, first = network.stem.norm, block.get_parameter("conv1.weight")
+    first = block.get_parameter("conv1.weight")
     on = [i * D + j for i, bit in enumerate(HALF["stage1_block1"]) for j in range(D) if bit]
     off = sorted(set(range(N * D)) - set(on))
-    stems = [F.relu(F.batch_norm(x, None, None, norm.weight, norm.bias, training=True)) for x in stem_inputs]
+    scale, shift = (network.get_parameter(f"stem.norm.{name}") for name in ("weight", "bias"))
+    stems = [F.relu(F.batch_norm(x, None, None, scale, shift, training=True)) for x in stem_inputs]
     mean, var = measured["blocks.stage1_block1.norm1"]
     assert_statistics((mean[on], var[on]), two_pass([F.conv2d(x, first[on]) for x in stems]))
     kept_mean, kept_var = start["blocks.stage1_block1.norm1"]  # no pass reached these

@@ -16,10 +16,11 @@ import export.__main__
 import export.static
 import train.classifier
 import train.curve
-from tests.workshop.conftest import Exported, colours, small_recipe
+from tests.workshop.conftest import Exported, as_toml, colours, small_recipe
 from tnn_edge.bundle import open_bundle
 from tnn_edge.cli.program import program
 from tnn_edge.nn.checkpoint import read_run, write_run
+from train.recipe import Recipe
 
 Program = Callable[..., None]
 
@@ -37,7 +38,7 @@ def call(main: Program, *args: object, monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.mark.parametrize(
     ("main", "words"),
     [
-        (train.classifier.main, ["--recipe", "--data", "--out", "--resume", "--download"]),
+        (train.classifier.main, ["--recipe", "--data", "--out", "--weights", "--resume", "--device", "--workers"]),
         (export.__main__.main, ["--out", "--data", "--licence", "--overwrite"]),
     ],
 )
@@ -59,14 +60,9 @@ def test_a_program_runs_as_a_module() -> None:
 
 
 def write_recipe(path: Path, n_classes: int = 4) -> Path:
-    recipe = small_recipe("resnet_d", epochs=1).model_dump(mode="json")
-    recipe["network"]["sizes"]["n_classes"] = n_classes
-    lines = [f"{key} = {json.dumps(value)}" for key, value in recipe.items() if not isinstance(value, dict)]
-    for table, fields in recipe.items():
-        if isinstance(fields, dict):
-            lines += [f"[{table}]", *(f"{k} = {json.dumps(v)}" for k, v in fields.items() if k != "sizes")]
-    sizes = recipe["network"]["sizes"]
-    path.write_text("\n".join([*lines, "[network.sizes]", *(f"{k} = {json.dumps(v)}" for k, v in sizes.items())]))
+    fields = small_recipe("resnet_d", epochs=1).model_dump()
+    fields["network"]["sizes"]["n_classes"] = n_classes
+    path.write_text(as_toml(Recipe.model_validate(fields)))
     return path
 
 

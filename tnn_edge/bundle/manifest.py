@@ -59,8 +59,12 @@ class FileSpec(Strict):
 class InputSpec(Strict):
     """The input tensor, and how an image becomes one.
 
-    An image is resized to the shape's height and width (bilinear, antialiased where it shrinks), scaled to [0, 1],
-    put into `colour_order`, and each channel has `mean` subtracted and is divided by `std`.
+    An image is brought to the shape's height and width (bilinear, antialiased where it shrinks), scaled to [0, 1], put
+    into `colour_order`, and each channel has `mean` subtracted and is divided by `std`.
+
+    Attributes:
+        short_side: the image's short side is resized to so many pixels and the centre cut out; None: the whole image is
+            stretched to the shape.
     """
 
     name: Text
@@ -69,8 +73,15 @@ class InputSpec(Strict):
     dtype: Literal["float32"] = "float32"
     colour_order: Literal["RGB"] = "RGB"
     resize: Literal["bilinear"] = "bilinear"
+    short_side: Pixels | None = None
     mean: tuple[float, float, float]
     std: tuple[Positive, Positive, Positive]
+
+    @model_validator(mode="after")
+    def _check_short_side(self) -> InputSpec:
+        if self.short_side is not None and self.short_side < max(self.shape[2:]):
+            raise ValueError(f"short_side {self.short_side} is below the shape's {max(self.shape[2:])} pixels")
+        return self
 
 
 class Slice(Strict):
@@ -231,10 +242,13 @@ class Manifest(Strict):
         return self.operating_points[bisect_right(self._dial, u) - 1]
 
     def statistics_for(self, gates: Mapping[str, str]) -> int | None:
-        """Row of the statistics that a gate vector uses: those of the nearest operating point at or below it.
+        """Row of the statistics that a gate vector uses: its operating point's, else the nearest one's at or below it.
 
         Nearest in utilisation, so that any vector has one.
         """
+        for point in self.operating_points:
+            if point.gates == gates:
+                return point.statistics
         weights = {gate.name: gate.weights for gate in self.gates}
         asked = utilisation(gates, weights)
         below = [p for p in self.operating_points if p.utilisation <= asked + 1e-12]

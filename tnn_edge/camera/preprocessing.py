@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
 from tnn_edge.camera.frame import Image
 from tnn_edge.errors import InputError
+from tnn_edge.image_size import centre, stretched, with_short_side
 
 if TYPE_CHECKING:
     from tnn_edge.bundle.manifest import InputSpec
@@ -20,10 +20,9 @@ __all__ = ["Preprocessor", "preprocess"]
 class Preprocessor:
     """Turns images into one preallocated input array.
 
-    Steps: resize when the size differs (Pillow's bilinear, which is antialiased where it shrinks; the whole picture is
-    stretched to the network's shape, nothing is cropped), scale to [0, 1], subtract the mean, divide by the deviation.
-    They are training's operations in training's order: the same image gives the same input, bit for bit. So OpenCV's
-    resize (no such filter) and Pillow's `reducing_gap` (faster, a few levels off) are no option.
+    Steps: bring to the network's size (`tnn_edge.image_size`: the whole picture stretched, or where the manifest names
+    a short side, resized to that and its centre cut out), scale to [0, 1], subtract the mean, divide by the deviation.
+    They are training's operations in training's order: the same image gives the same input, bit for bit.
 
     Args:
         spec: the manifest's input.
@@ -32,6 +31,7 @@ class Preprocessor:
     def __init__(self, spec: InputSpec) -> None:
         _, _, height, width = spec.shape
         self._height, self._width = height, width
+        self._short_side = spec.short_side
         self._mean = np.array(spec.mean, np.float32).reshape(3, 1, 1)
         self._std = np.array(spec.std, np.float32).reshape(3, 1, 1)
         self._buffer: npt.NDArray[np.float32] = np.empty((1, 3, height, width), np.float32)
@@ -61,10 +61,9 @@ class Preprocessor:
 
     def _sized(self, image: Image) -> Image:
         """The image at the network's size, [height, width, 3]."""
-        if image.shape[:2] == (self._height, self._width):
-            return image
-        resized = PIL.Image.fromarray(image).resize((self._width, self._height), PIL.Image.Resampling.BILINEAR)
-        return np.asarray(resized, np.uint8)
+        if self._short_side is None:
+            return stretched(image, self._height, self._width)
+        return centre(with_short_side(image, self._short_side), self._height, self._width)
 
 
 def preprocess(image: Image, spec: InputSpec) -> npt.NDArray[np.float32]:

@@ -56,6 +56,7 @@ class RunDescription:
         sizes: keyword arguments of the architecture.
         labels: class names in the order of the logits.
         image_size: height and width of the input.
+        short_side: images are resized to it and their centre is cut out; None: they are stretched to image_size.
         mean: per RGB channel, of pixels scaled to [0, 1].
         std: likewise.
         statistics: ``shared`` by all operating points, or measured ``per_point``.
@@ -73,6 +74,7 @@ class RunDescription:
     statistics: Literal["shared", "per_point"]
     recipe: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    short_side: int | None = None
 
 
 def _replace(path: Path, write: Any) -> None:
@@ -193,7 +195,7 @@ def read_statistics_table(run: Path, network: ThrottleableNetwork) -> list[Stati
         return None
     path = run / _STATISTICS
     if not path.is_file():
-        raise RunError(f"{run}: {_STATISTICS} is missing; finish the training (train.classifier --resume) to make it")
+        raise RunError(f"{run}: {_STATISTICS} is missing; finish the training (--resume) to make it")
     n_points = len(operating_points(description, network))
     try:
         with safe_open(path, framework="pt") as file:

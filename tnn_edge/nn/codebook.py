@@ -99,4 +99,5 @@ def _seeds(logits: Tensor, components: Components, weights: Tensor) -> Tensor:
         if not float(gain.max()) > 0:
             break
         taken.append(int(gain.argmax()))
-    return candidates[taken]
+    codes: Tensor = candidates[taken]
+    return codes

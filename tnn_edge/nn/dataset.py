@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from tnn_edge.errors import DatasetError
 from tnn_edge.image_file import IMAGE_SUFFIXES, decode_image
+from tnn_edge.image_size import stretched
 
 __all__ = [
     "ImageSet",
@@ -152,7 +152,7 @@ def load_images(root: Path, split: Split, *, image_size: int) -> ImageSet:
     try:
         for i, (name, place) in enumerate(files):
             pixels = decoded(_read(name, place, archives), f"{place}: {name}")
-            images[i] = _resized(Image.fromarray(pixels), image_size).transpose(2, 0, 1)
+            images[i] = stretched(pixels, image_size, image_size).transpose(2, 0, 1)
     finally:
         for archive in archives.values():
             archive.close()
@@ -169,7 +169,7 @@ def _from_torchvision(root: Path, split: Split, image_size: int) -> ImageSet:
         data = CIFAR10(str(root), train=split == "train", download=False)
     except (RuntimeError, OSError, EOFError) as err:
         raise DatasetError(f"{root}: not a complete CIFAR-10 root ({err}); --download fetches it") from err
-    resized = np.stack([_resized(Image.fromarray(image), image_size) for image in data.data])
+    resized = np.stack([stretched(image, image_size, image_size) for image in data.data])
     names = tuple(f"{split}/{data.classes[t]}/{i:05d}" for i, t in enumerate(data.targets))
     images = torch.from_numpy(resized.transpose(0, 3, 1, 2).copy())
     return ImageSet(images=images, targets=torch.tensor(data.targets), labels=tuple(data.classes), names=names)
@@ -222,9 +222,3 @@ def decoded(data: bytes, where: str) -> Pixels:
         return decode_image(data)
     except ValueError as err:
         raise DatasetError(f"{where} does not decode as an image ({err}); remove or replace it") from err
-
-
-def _resized(image: Image.Image, image_size: int) -> Pixels:
-    if image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(image)  # [H, W, 3]

@@ -86,13 +86,17 @@ def utilisation(gates: GateVector, weights: Mapping[str, Sequence[float]]) -> fl
 def nearest_point(gates: GateVector, points: Sequence[GateVector], weights: Mapping[str, Sequence[float]]) -> int:
     """Index of the operating point whose normalisation statistics a gate vector uses.
 
-    The one of largest utilisation that is not above the vector's own; where all are above it, the first.
+    The one that has this vector; else the one of largest utilisation that is not above the vector's own; where all are
+    above it, the first.
 
     Args:
         gates: any gate vector.
         points: gate vectors of the operating points, u rising.
         weights: module -> cost weight of each component.
     """
+    for i, point in enumerate(points):
+        if point == gates:
+            return i
     asked = utilisation(gates, weights)
     below = [i for i, point in enumerate(points) if utilisation(point, weights) <= asked + 1e-12]
     return max(below, key=lambda i: utilisation(points[i], weights), default=0)

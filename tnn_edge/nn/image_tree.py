@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tnn_edge.errors import DatasetError
 from tnn_edge.image_file import IMAGE_SUFFIXES
+from tnn_edge.image_size import centre, with_short_side
 from tnn_edge.nn.dataset import (
     ImageSet,
     Split,
@@ -47,7 +47,7 @@ class ImageTree:
         files: paths relative to it, as bytes in one array: workers that fork would copy a list of strings page by page.
         targets: class of each image, int64, shape [N].
         labels: class names; the target is an index into it.
-        resize: short side to which images are resized, in pixels; at least image_size.
+        short_side: to which images are resized, in pixels; at least image_size.
         image_size: side of the square that is cut from them.
         workers: processes in which `batches` and `load` read ahead; 0 reads in this one, when a batch is asked for.
     """
@@ -56,13 +56,13 @@ class ImageTree:
     files: npt.NDArray[np.bytes_]
     targets: Tensor
     labels: tuple[str, ...]
-    resize: int
+    short_side: int
     image_size: int
     workers: int = 0
 
     def __post_init__(self) -> None:
-        if self.resize < self.image_size:
-            raise DatasetError(f"resize must be at least image_size {self.image_size}, got {self.resize}")
+        if self.short_side < self.image_size:
+            raise DatasetError(f"short_side must be at least image_size {self.image_size}, got {self.short_side}")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -89,7 +89,7 @@ class ImageTree:
         return self.take(rest), self.take(held_out)
 
     def read(self, index: int) -> npt.NDArray[np.uint8]:
-        """An image whose short side is `resize` (bilinear, antialiased): RGB, shape [H, W, 3].
+        """An image whose short side is `short_side` (bilinear, antialiased): RGB, shape [H, W, 3].
 
         Raises:
             DatasetError: the file is gone, or does not decode.
@@ -99,16 +99,11 @@ class ImageTree:
             data = (self.root / name).read_bytes()
         except OSError as err:
             raise DatasetError(f"{self.root}: cannot read {name} ({err.strerror})") from err
-        image = Image.fromarray(decoded(data, f"{self.root}: {name}"))
-        short = min(image.size)
-        width, height = (int(self.resize * side / short) for side in image.size)
-        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+        return with_short_side(decoded(data, f"{self.root}: {name}"), self.short_side)
 
     def centre(self, index: int) -> npt.NDArray[np.uint8]:
         """The square in the middle of an image: RGB, shape [3, image_size, image_size]."""
-        pixels, size = self.read(index), self.image_size
-        top, left = (round((side - size) / 2) for side in pixels.shape[:2])
-        return pixels[top : top + size, left : left + size].transpose(2, 0, 1)
+        return centre(self.read(index), self.image_size, self.image_size).transpose(2, 0, 1)
 
     def batches(self, size: int, *, mean: Sequence[float], std: Sequence[float]) -> Iterator[Batch]:
         """Every image once, in order: (float32 [b, 3, S, S], normalised, channels last; targets int64 [b])."""
@@ -131,7 +126,7 @@ class ImageTree:
         return torch.from_numpy(np.stack([self.centre(i) for i in indices])), self.targets[list(indices)]
 
 
-def read_image_tree(root: Path, split: Split, *, resize: int, image_size: int, workers: int = 0) -> ImageTree:
+def read_image_tree(root: Path, split: Split, *, short_side: int, image_size: int, workers: int = 0) -> ImageTree:
     """List the images of one split, in the order of their names; ``test`` is ``val/`` where there is one.
 
     The other arguments are attributes of `ImageTree`.
@@ -155,7 +150,7 @@ def read_image_tree(root: Path, split: Split, *, resize: int, image_size: int, w
         files=np.array([os.fsencode(file) for file in files]),
         targets=torch.repeat_interleave(torch.tensor([len(some) for some in names])),
         labels=tuple(labels),
-        resize=resize,
+        short_side=short_side,
         image_size=image_size,
         workers=workers,
     )

@@ -92,6 +92,8 @@ class LearnedGates(Schedule):
 class GateNetwork(nn.Module):
     """What a device runs before the first block: image and u to a score for each code; the largest wins."""
 
+    codes: Tensor
+
     def __init__(self, controller: Controller, codebook: Codebook) -> None:
         super().__init__()
         self.controller = controller

@@ -1,4 +1,4 @@
-"""TensorFlow's SAME padding: a convolution of stride s turns n pixels into ceil(n / s), padded evenly or one more after.
+"""TensorFlow's SAME padding: n pixels become ceil(n / stride), with as many zeros after as before them, or one more.
 
 PyTorch's own padding is symmetric. At stride 2 and an even size the two see the image shifted by a pixel, and weights
 that were trained with one answer worse with the other.

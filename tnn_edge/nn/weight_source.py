@@ -41,9 +41,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise RunError(f"there is no file {path} to read weights from")
     try:
-        if path.suffix.lower() == ".safetensors":
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        is_torch = path.suffix.lower() != ".safetensors"
+        found = torch.load(path, map_location="cpu", weights_only=True) if is_torch else load_file(path)
     except (*_DAMAGE, SafetensorError) as err:
         raise RunError(f"{path}: {_fault(err)}") from err
     return _state_dict(found, str(path))
@@ -53,8 +52,10 @@ def _fault(err: Exception) -> str:
     """What is wrong with a file, in one line."""
     if isinstance(err, UnpicklingError) and (culprit := re.search(r"GLOBAL (\S+)", str(err))):
         return f"holds {printable(culprit[1])} beside tensors, which is not loaded; save the model's state_dict() alone"
-    reason = printable(str(err).splitlines()[0]) if str(err) else "it ends too early"
-    return f"damaged, or no weights ({reason})"
+    # Other errors speak of torch's inside, and UnpicklingError advises to run what the file holds.
+    speaks = isinstance(err, (OSError, RuntimeError, SafetensorError)) and bool(str(err))
+    reason = printable(str(err).splitlines()[0]) if speaks else "damaged, or of another kind"
+    return f"cannot be read as weights ({reason})"
 
 
 def _state_dict(found: Any, where: str) -> dict[str, Tensor]:
@@ -90,9 +91,8 @@ def fetch_weights(model: str, name: str) -> dict[str, Tensor]:
         raise RunError(f"torchvision has no {model}, so no weights named {name!r}; {_FILE_INSTEAD}")
     published = get_model_weights(model)
     if name not in published.__members__:
-        raise RunError(
-            f"{model} has no weights named {name!r}, but {', '.join(w.name for w in published)}; {_FILE_INSTEAD}"
-        )
+        known = ", ".join(weights.name for weights in published)
+        raise RunError(f"{model} has no weights named {name!r}; it has {known}; {_FILE_INSTEAD}")
     weights = published[name]
     cached = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlparse(weights.url).path).name)
     try:

@@ -69,7 +69,7 @@ def load_library_weights(
         found = fetch_weights(_model_to_fetch(network, architecture, sizes, source), source)
     fit = _fit(network, architecture, found)
     if faults := "; ".join(fit.faults()):
-        model = _library_model(network, architecture) or f"{architecture} with {_written(sizes)}"
+        model = _library_model(network, architecture, sizes) or f"{architecture} with {_written(sizes)}"
         raise RunError(f"{source} does not hold the weights of {model}: {faults}")
     if strange := [name for name, tensor in fit.tensors.items() if not _is_finite(tensor)]:
         raise RunError(f"{source} holds weights that are no finite numbers: {_some(strange)}")
@@ -162,12 +162,14 @@ def _models(architecture: str) -> Mapping[str, Mapping[str, Any]]:
     return models
 
 
-def _library_model(network: ThrottleableNetwork, architecture: str) -> str | None:
+def _library_model(network: ThrottleableNetwork, architecture: str, sizes: Mapping[str, Any]) -> str | None:
     """The library model with the tensors that the network has, the classifier's aside; None where there is none."""
     shapes = _shapes(network)
-    for model, sizes in _models(architecture).items():
-        with torch.device("meta"):
-            if _shapes(build_network(architecture, sizes)) == shapes:
+    for model, its in _models(architecture).items():
+        if any(json.dumps(sizes[name]) != json.dumps(its[name]) for name in sizes.keys() & its.keys()):
+            continue
+        with torch.device("meta"):  # the shapes decide; the sizes spare building most of them
+            if _shapes(build_network(architecture, its)) == shapes:
                 return model
     return None
 
@@ -177,7 +179,7 @@ def _shapes(network: ThrottleableNetwork) -> dict[str, torch.Size]:
 
 
 def _model_to_fetch(network: ThrottleableNetwork, architecture: str, sizes: Mapping[str, Any], source: str) -> str:
-    if model := _library_model(network, architecture):
+    if model := _library_model(network, architecture, sizes):
         return model
     library = [f"\n  {name}: {_written(its_sizes)}" for name, its_sizes in _models(architecture).items()]
     raise RunError(
