@@ -34,7 +34,8 @@ def main(
         Path | None, typer.Option(help="CIFAR-10 root, image-folder tree, or folder with zips of one.")
     ] = None,
     untrained: Annotated[
-        bool, typer.Option("--untrained", help="Write the weights that training would start from; needs no data.")
+        bool,
+        typer.Option("--untrained", help="Write the weights that training would start from; --data may name classes."),
     ] = False,
     weights: Annotated[
         str | None,
@@ -50,7 +51,8 @@ def main(
     """Train the data path of a throttleable classifier (phase 1)."""
     settings = read_recipe(recipe).with_weights(weights)
     if untrained:
-        start = write_untrained(settings, out)
+        named = None if data is None else read_images(data, "train", settings.data, workers=workers)
+        start = write_untrained(settings, out, named)
         typer.echo(f"done: {out} ({start})", err=True)
         return
     if data is None:

@@ -63,7 +63,7 @@ def main(
     power: Annotated[int, typer.Option(min=1, max=2, help="p.")] = 2,
     lambda_: Annotated[float, typer.Option("--lambda", help="Weight of the penalty, at least 0.")] = 10.0,
     costs: Annotated[
-        str, typer.Option(metavar="uniform|macs|FILE", help="Weights of utilisation; FILE is {gate: [cost, ...]}.")
+        str, typer.Option(metavar="uniform|macs|FILE", help="Weights of utilisation; a JSON FILE names them by gate.")
     ] = "uniform",
     epochs: Annotated[int, typer.Option(min=1)] = 150,
     batch_size: Annotated[int, typer.Option(min=1)] = 128,

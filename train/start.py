@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+from pathlib import Path
 
+import torch
+from torchvision.models import ResNet50_Weights
+
+from tnn_edge.errors import DatasetError
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.registry import build_network
-from tnn_edge.nn.weights import load_library_weights
+from tnn_edge.nn.weight_source import WEIGHT_SUFFIXES
+from tnn_edge.nn.weights import NO_WEIGHTS, load_library_weights
 from train.recipe import Recipe
 
-__all__ = ["load_start_weights", "random_network"]
+__all__ = ["check_classes", "class_names", "load_start_weights", "random_network"]
 
 
 def random_network(recipe: Recipe) -> ThrottleableNetwork:
@@ -33,3 +39,22 @@ def load_start_weights(network: ThrottleableNetwork, recipe: Recipe) -> tuple[st
     """
     settings = recipe.network
     return load_library_weights(network, settings.architecture, settings.sizes, settings.weights)
+
+
+def check_classes(network: ThrottleableNetwork, labels: Sequence[str]) -> None:
+    """Make sure that the network has a logit for each class of the data.
+
+    Raises:
+        DatasetError: it has not.
+    """
+    if network.n_classes != len(labels):
+        raise DatasetError(f"the recipe's network has {network.n_classes} classes, the data {len(labels)}")
+
+
+def class_names(recipe: Recipe, n_classes: int) -> tuple[str, ...]:
+    """Names for classes that no data names: ImageNet's where library weights have as many, else numbers."""
+    weights = recipe.network.weights
+    names: list[str] = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
+    if weights != NO_WEIGHTS and Path(weights).suffix.lower() not in WEIGHT_SUFFIXES and n_classes == len(names):
+        return tuple(names)
+    return tuple(f"class {i}" for i in range(n_classes))

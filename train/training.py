@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
-from tnn_edge.errors import DatasetError, RunError
+from tnn_edge.errors import RunError
 from tnn_edge.nn.checkpoint import RunDescription, has_checkpoint, read_run, write_run, write_statistics_table
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.evaluation import evaluate
@@ -23,7 +23,7 @@ from train.point_statistics import measure_table
 from train.processes import ALONE, Processes
 from train.reading import training_images
 from train.recipe import Recipe
-from train.start import load_start_weights, random_network
+from train.start import check_classes, load_start_weights, random_network
 from train.trainer import DivergedError, EpochResult, Trainer
 
 __all__ = ["train"]
@@ -57,8 +57,7 @@ def train(
     if is_begun and not resume:
         raise RunError(f"{run} already holds a run; --resume goes on with it, another --out starts anew")
     network = random_network(recipe)
-    if network.n_classes != len(data.labels):
-        raise DatasetError(f"the recipe's network has {network.n_classes} classes, the data {len(data.labels)}")
+    check_classes(network, data.labels)
     console = Console(stderr=True, quiet=not processes.is_main)
     trainer = Trainer(recipe, network, processes)
     progress: dict[str, Any] = {"epochs": 0, "wall_minutes": 0.0, "cpu_minutes": 0.0}

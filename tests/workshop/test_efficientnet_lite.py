@@ -112,16 +112,22 @@ def test_photographs_are_recognised_as_their_sources_say(
     lite0: ThrottleableNetwork, weights: Path, recipe: Recipe
 ) -> None:
     classes = {"espresso": 967, "military uniform": 652, "tabby": 281, "tripod": 872}  # of ImageNet's 1000
-    size = recipe.data.image_size
-    spec = InputSpec(name="x", shape=(1, 3, size, size), mean=recipe.data.mean, std=recipe.data.std)
-    plain, ranks = published(weights, size), {}
+    data = recipe.data
+    spec = InputSpec(
+        name="x",
+        shape=(1, 3, data.image_size, data.image_size),
+        short_side=data.short_side,
+        mean=data.mean,
+        std=data.std,
+    )
+    plain, ranks = published(weights, data.image_size), {}
     for frame in ImageFolder(ROOT / "examples" / "photographs"):
         assert frame.image is not None and frame.label is not None
         x = torch.from_numpy(preprocess(frame.image, spec))
         logits = lite0(x)
         assert relative_error(logits, plain(x)) <= EXACT
         ranks[frame.label] = logits[0].argsort(descending=True).tolist().index(classes[frame.label]) + 1
-    assert ranks == {"espresso": 1, "military uniform": 1, "tabby": 3, "tripod": 1}
+    assert ranks == {"espresso": 1, "military uniform": 3, "tabby": 3, "tripod": 1}
 
 
 # --- gates

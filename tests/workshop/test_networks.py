@@ -39,6 +39,13 @@ SIZES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
     "densenet": ("densenet", {"layers": [3, 4], "growth": 4}),
+    "efficientnet_lite": (
+        "efficientnet_lite",
+        {
+            "channels": [8, 12, 12], "blocks": [2, 1, 3], "kernels": [3, 5, 3], "strides": [2, 2, 1],
+            "stem_channels": [6, 4], "head_channels": 16, "expansion": 4, "n_components": 4, "dropout": 0.0,
+        },
+    ),
 }  # fmt: skip
 EXACT = 1e-5  # float32: the same sums in another order
 
@@ -330,6 +337,9 @@ def test_every_network_builds_from_its_defaults_and_its_sizes() -> None:
         ("resnet_d", {"block": "wide"}, "resnet_d: block must be 'basic' or 'bottleneck', got 'wide'"),
         ("resnet_d", {"blocks": [1]}, "resnet_d: 2 stages have channels, 1 have blocks"),
         ("resnet_d", {"width": 3}, "resnet_d: .*unexpected keyword argument 'width'"),
+        ("vgg", {"n_components": 0}, "vgg: there must be at least one component, got 0"),
+        ("resnet_w", {"n_components": 0}, "resnet_w: there must be at least one component, got 0"),
+        ("resnext_w", {"n_components": 0}, "resnext_w: stage1_block1 must have at least one component, got 0"),
         ("resnext_w", {"order": "sorted"}, "resnext_w: components open 'nested' or 'independent', got 'sorted'"),
         ("resnext_w", {"stem": "tiny"}, "resnext_w: stem must be 'cifar' or 'imagenet', got 'tiny'"),
     ],

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from tnn_edge.errors import RunError
 from tnn_edge.nn.network import ThrottleableNetwork
+from tnn_edge.nn.packaged_weights import packaged_weights
 from tnn_edge.nn.registry import build_network, network_module
 from tnn_edge.nn.weight_source import WEIGHT_SUFFIXES, fetch_weights, read_weights
 from tnn_edge.printable import printable
@@ -63,6 +64,8 @@ def load_library_weights(
     if source == NO_WEIGHTS:
         return ()
     path = Path(source)
+    if path.suffix.lower() not in WEIGHT_SUFFIXES:
+        path = packaged_weights(source) or path
     if path.suffix.lower() in WEIGHT_SUFFIXES:
         found = _unwrapped(read_weights(path))
     else:

@@ -111,9 +111,9 @@ def efficientnet_lite(
         stem_channels: after the first convolution, and after the bottleneck without expansion.
         head_channels: before the fully connected layer.
         expansion: inner channels of a bottleneck over its input's.
-        n_components: components of every bottleneck, best of a multiple of 4 channels each: at other widths ONNX Runtime
-            leaves its blocked layout. With 8, of 18 and 30 channels, Lite0 took 1.4 times the milliseconds of u = 1 at
-            u = .8 (ONNX Runtime 1.32, one thread, AVX-512).
+        n_components: components of every bottleneck, best of a multiple of 4 channels each: at other widths ONNX
+            Runtime leaves its blocked layout. With 8, of 18 and 30 channels in places, Lite0 took 1.4 times the
+            milliseconds of u = 1 at u = .8 (ONNX Runtime 1.32, one thread, AVX-512).
         n_classes: classes.
         dropout: share of the head's channels that a training pass leaves out.
         order: gate order.

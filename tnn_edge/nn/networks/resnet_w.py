@@ -51,6 +51,8 @@ def resnet_w(
     ``resnet_w(channels=(256, 512, 1024, 2048), blocks=(3, 4, 6, 3), inner_channels=(64, 128, 256, 512),
     n_classes=1000, stem="imagenet", stem_channels=64)`` is ResNet-50.
     """
+    if n_components < 1:
+        raise ValueError(f"there must be at least one component, got {n_components}")
     if uneven := [width for width in inner_channels if width % n_components]:
         raise ValueError(f"inner_channels {uneven[0]} do not divide into {n_components} components")
     inputs = [stem_channels or channels[0], *channels]

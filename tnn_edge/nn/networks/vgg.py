@@ -191,6 +191,8 @@ def vgg(
         raise ValueError(f"{len(channels)} stages have channels, {len(convolutions)} have convolutions")
     if image_size % 2 ** len(channels):
         raise ValueError(f"image_size {image_size} cannot be halved {len(channels)} times")
+    if n_components < 1:
+        raise ValueError(f"there must be at least one component, got {n_components}")
     if uneven := [width for width in (*channels, *hidden) if width % n_components]:
         raise ValueError(f"a layer of {uneven[0]} does not divide into {n_components} components")
     layers: dict[str, GatedBlock] = {}
