@@ -8,6 +8,7 @@ Evaluates u = 0, 1/16, ..., 1 on the test split and writes ``curve.json`` and ``
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,8 @@ from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.evaluation import Evaluation, evaluate
 from tnn_edge.nn.gating import utilisation
 from tnn_edge.nn.image_tree import ImageTree
+from tnn_edge.nn.learned_gates import LearnedGates
+from train.gate_table import Measured, by_the_image
 
 __all__ = ["DIAL", "draw_curves", "throttle_curve"]
 
@@ -33,8 +36,8 @@ def throttle_curve(run: Path, data: ImageSet | ImageTree) -> dict[str, Any]:
     """Evaluate a run at the 17 settings of `DIAL`.
 
     Returns:
-        Name, number of images, and for each setting u, the operating point's lowest u, utilisation, MACs, accuracy and
-        confidence.
+        Name, number of images, and for each setting u utilisation, MACs and accuracy, means over the images; where u
+        alone selects an operating point, also its lowest u and the confidence there.
     """
     description = read_run(run)
     data.check_labels(description.labels)
@@ -42,6 +45,9 @@ def throttle_curve(run: Path, data: ImageSet | ImageTree) -> dict[str, Any]:
     table = read_statistics_table(run, network)
     points = operating_points(description, network)
     costs = network.component_costs(description.image_size)
+    if isinstance(network.schedule, LearnedGates) and network.schedule.codebook is not None:
+        by_image = by_the_image(Measured(network, network.schedule, points, table, costs, description), data)
+        return {"name": description.name, "images": len(data), "points": [asdict(row) for row in by_image]}
     measured: dict[int, Evaluation] = {}
     rows = []
     for u in track(DIAL, description.name, console=Console(stderr=True)):

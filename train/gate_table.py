@@ -12,6 +12,7 @@ from tnn_edge.nn.checkpoint import RunDescription, use_point
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.evaluation import evaluate
 from tnn_edge.nn.gating import GateVector, utilisation
+from tnn_edge.nn.image_tree import ImageTree
 from tnn_edge.nn.learned_gates import N_POINTS, LearnedGates
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.norm import Statistics
@@ -28,11 +29,13 @@ class GatePoint:
     Attributes:
         u: the setting.
         utilisation: cost-weighted share of active components, the mean where images differ.
+        macs: multiply-adds of an image, the mean where images differ.
         accuracy: share of right answers, None without images.
     """
 
     u: float
     utilisation: float
+    macs: float
     accuracy: float | None = None
 
     def __str__(self) -> str:
@@ -69,11 +72,16 @@ def by_the_dial(measured: Measured, images: ImageSet | None) -> Iterator[GatePoi
             use_point(measured.network, measured.statistics, index)
             mean, std = measured.description.mean, measured.description.std
             accuracy = evaluate(measured.network, vector, images, mean=mean, std=std).accuracy
-        yield GatePoint(u=u, utilisation=utilisation(vector, measured.costs), accuracy=accuracy)
+        yield GatePoint(
+            u=u,
+            utilisation=utilisation(vector, measured.costs),
+            macs=measured.network.macs(vector, measured.description.image_size),
+            accuracy=accuracy,
+        )
 
 
 @torch.no_grad()
-def by_the_image(measured: Measured, images: ImageSet) -> Iterator[GatePoint]:
+def by_the_image(measured: Measured, images: ImageSet | ImageTree) -> Iterator[GatePoint]:
     """Settings 0, 1/16, ..., 1 with the code that a contextual gate chooses for each image."""
     codes = [vector for _, vector in measured.points]
     dial = [i / (N_POINTS - 1) for i in range(N_POINTS)]
@@ -88,13 +96,17 @@ def by_the_image(measured: Measured, images: ImageSet) -> Iterator[GatePoint]:
     for index in chosen.unique().tolist():
         mine = (chosen == index).any(dim=0).nonzero()[:, 0]
         is_right[index, mine] = _right_answers(measured, index, images.take(mine))
-    shares = torch.tensor([utilisation(code, measured.costs) for code in codes], dtype=torch.float64)
+    size = measured.description.image_size
+    spent = torch.tensor(
+        [(utilisation(code, measured.costs), measured.network.macs(code, size)) for code in codes], dtype=torch.float64
+    )
     for u, row in zip(dial, chosen, strict=True):
         accuracy = float(is_right[row, torch.arange(len(images))].double().mean())
-        yield GatePoint(u=u, utilisation=float(shares[row].mean()), accuracy=accuracy)
+        used, macs = spent[row].mean(dim=0).tolist()
+        yield GatePoint(u=u, utilisation=used, macs=macs, accuracy=accuracy)
 
 
-def _right_answers(measured: Measured, index: int, images: ImageSet) -> Tensor:
+def _right_answers(measured: Measured, index: int, images: ImageSet | ImageTree) -> Tensor:
     """Whether the answer to each image at one operating point is right, shape [N]."""
     use_point(measured.network, measured.statistics, index)
     _, gates = measured.points[index]

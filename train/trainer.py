@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -108,6 +109,7 @@ class Trainer:
             task = bar.add_task("train", total=settings.epochs * n_steps, completed=first * n_steps, epoch=first)
             for epoch in range(first, settings.epochs):
                 self.network.train()
+                self._seed_dropout(epoch)
                 loss = accuracy = 0.0
                 batches = data.batches(epoch, settings.batch_size, self.generator, self.processes)
                 for i, (images, targets) in enumerate(batches):
@@ -122,6 +124,11 @@ class Trainer:
                     bar.update(task, advance=1, epoch=epoch + 1)
                 self._check_weights(epoch)
                 yield EpochResult(epoch, loss, accuracy)
+
+    def _seed_dropout(self, epoch: int) -> None:
+        """What a layer draws by itself is a function of the epoch, so that a resumed training draws the same."""
+        seeds = np.random.SeedSequence((self.recipe.seed % 2**64, epoch, self.processes.rank))
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
 
     def _set_rate(self, rate: float) -> None:
         for group in self.optimiser.param_groups:

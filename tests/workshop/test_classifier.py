@@ -157,6 +157,27 @@ def test_resumed_training_ends_with_the_same_bits(
     assert read_run(tmp_path / "resumed").training["epochs"] == recipe.training.epochs
 
 
+def test_dropout_draws_the_same_after_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = small_recipe("resnet_d", draw="none", statistics="shared", epochs=2).model_dump()
+    fields["network"] = {
+        "architecture": "efficientnet_lite",
+        "sizes": {
+            "channels": [8], "blocks": [1], "kernels": [3], "strides": [2], "stem_channels": [6, 4],
+            "head_channels": 16, "expansion": 2, "n_components": 2, "dropout": 0.5, "n_classes": 4,
+        },
+    }  # fmt: skip
+    recipe, data = Recipe.model_validate(fields), colours(160)
+    train(recipe, data, tmp_path / "whole")
+    torch.manual_seed(99)  # another program's state
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 6)
+        with pytest.raises(KeyboardInterrupt, match="Ctrl-C"):
+            train(recipe, data, tmp_path / "resumed")
+    torch.manual_seed(98)
+    train(recipe, data, tmp_path / "resumed", resume=True)
+    assert_identical(tmp_path / "resumed", tmp_path / "whole")
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     recipe, data = small_recipe("resnet_d", epochs=1), colours(96)
     train(recipe, data, tmp_path / "run")

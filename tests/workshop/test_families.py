@@ -23,14 +23,16 @@ from tnn_edge.nn.components import Components
 from tnn_edge.nn.controller import CONTROLLERS
 from tnn_edge.nn.dataset import normalised
 from tnn_edge.nn.gate_file import GateFile, write_gate
+from tnn_edge.nn.gating import utilisation
 from tnn_edge.nn.learned_gates import LearnedGates
 from tnn_edge.runtime.benchmark import benchmark
 from tnn_edge.runtime.verify import verify
+from train.curve import throttle_curve
 from train.recipe import Recipe
 from train.untrained import write_untrained
 
 IMAGE_SIZE = 8
-GATES = ("nested", "independent", "blind", "contextual")
+GATES = ("nested", "independent", "blind", "contextual", "paper_dn")
 DEFAULT = {("vgg", "independent"), ("densenet", "blind"), ("resnext_w", "contextual"), ("resnet_w", "nested")}
 """One of each network and each gate; the others take as long and find little more."""
 
@@ -67,7 +69,7 @@ def learn_gate(run: Path, network: ThrottleableNetwork, kind: str) -> None:
 def bundle_of(name: str, gate: str, folder: Path) -> tuple[Path, Path]:
     """A run of random weights, and its bundle."""
     run, bundle = folder / "run", folder / "bundle"
-    write_untrained(recipe_of(name, "independent" if gate == "independent" else "nested"), run, colours(64))
+    write_untrained(recipe_of(name, "nested" if gate in CONTROLLERS else gate), run, colours(64))
     if gate in CONTROLLERS:
         learn_gate(run, load_network(run), gate)
     export_bundle(run, bundle)
@@ -78,6 +80,7 @@ CASES = [
     pytest.param(name, gate, marks=[] if (name, gate) in DEFAULT else [pytest.mark.slow], id=f"{name}-{gate}")
     for name in SIZES
     for gate in GATES
+    if gate != "paper_dn" or name.startswith("resnet_d")
 ]
 
 
@@ -129,6 +132,26 @@ def test_the_engine_runs_the_point_that_the_pytorch_gate_chooses(tmp_path: Path)
             np.testing.assert_array_equal([r.logits for r in results], [r.logits for r in by_point])
             chosen |= set(expected)
     assert len(chosen) > 2  # images and u have a say
+
+
+def test_the_curve_of_a_contextual_gate_is_that_of_the_network_masked_by_it(tmp_path: Path) -> None:
+    run, data = tmp_path / "run", colours(48, seed=7, size=IMAGE_SIZE)
+    write_untrained(recipe_of("resnet_d", "nested"), run, data)
+    learn_gate(run, load_network(run), "contextual")
+    network = load_network(run)
+    assert isinstance(network.schedule, LearnedGates)
+    images = normalised(data.images, (0.4,) * 3, (0.25,) * 3)
+    costs = network.component_costs(IMAGE_SIZE)
+    curve = throttle_curve(run, data)["points"]
+    for point in curve:
+        masks = network.schedule.masks(torch.full((len(data),), point["u"]), images=images)
+        with torch.no_grad():
+            answers = network(images, masks).argmax(dim=1)
+        assert point["accuracy"] == float((answers == data.targets).double().mean())
+        vectors = [{name: tuple(mask[i].int().tolist()) for name, mask in masks.items()} for i in range(len(data))]
+        assert point["utilisation"] == pytest.approx(np.mean([utilisation(gates, costs) for gates in vectors]))
+        assert point["macs"] == pytest.approx(np.mean([network.macs(gates, IMAGE_SIZE) for gates in vectors]))
+    assert len({point["utilisation"] for point in curve}) > 3
 
 
 def test_a_gate_of_another_network_is_refused(tmp_path: Path) -> None:
