@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from tnn_edge.bundle import Bundle, GateNetworkSpec
-from tnn_edge.errors import PlanError
+from tnn_edge.errors import BundleError, PlanError
+from tnn_edge.runtime.macs import graph_macs
 from tnn_edge.runtime.providers import SessionSettings, open_session, session_options
 
-__all__ = ["GateNetwork"]
+__all__ = ["GateNetwork", "check_cost"]
 
 FloatArray = npt.NDArray[np.float32]
+
+
+def check_cost(bundle: Bundle) -> None:
+    """Make sure that the gate network of a bundle, if it has one, costs what its manifest says.
+
+    Raises:
+        BundleError: it costs something else, or its values take too much memory.
+        PlanError: an operator whose cost is not known.
+    """
+    spec = bundle.manifest.gate_network
+    if spec is None:
+        return
+    path = bundle.path / spec.file
+    try:
+        macs = graph_macs(onnx.load_model(str(path)))
+    except (BundleError, onnx.shape_inference.InferenceError) as err:
+        raise BundleError(f"{path}: {str(err).partition(chr(10))[0]}") from err
+    if macs != spec.macs:
+        raise BundleError(f"{path}: {macs} MACs, the manifest says {spec.macs}")
 
 
 class GateNetwork:

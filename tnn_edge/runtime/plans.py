@@ -179,9 +179,11 @@ def _build(bundle: Bundle, device: Device, key: dict[str, Any], folder: Path) ->
     import onnx_ir as ir
 
     from tnn_edge.bundle.structure import check_structure
+    from tnn_edge.runtime.gate_network import check_cost
     from tnn_edge.runtime.weight_store import WeightStore
 
     check_structure(bundle)
+    check_cost(bundle)
     folder.mkdir()
     points = bundle.manifest.operating_points
     names = [f"point_{i:02d}.onnx" for i in range(len(points))]
