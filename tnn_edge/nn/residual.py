@@ -1,9 +1,8 @@
-"""What residual networks share: stem, skip connection, head, and the order of their blocks."""
+"""What residual networks share: stem, skip connection, head, and the names of their blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from tnn_edge.nn.gating import GateVector
 from tnn_edge.nn.norm import BatchNorm
 from tnn_edge.nn.section import Section
 
-__all__ = ["Head", "Skip", "Stem", "StemKind", "block_name", "stages"]
+__all__ = ["Head", "Skip", "Stem", "StemKind", "block_name", "block_names"]
 
 StemKind = Literal["cifar", "imagenet"]
 
@@ -80,25 +79,11 @@ class Head(Section):
         return self.classifier.in_features * self.classifier.out_features, 1
 
 
-def stages(channels: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[str, int, int, int, int]]:
-    """The blocks of a residual network of several stages, in order.
-
-    Args:
-        channels: channels after the stem, then after each stage.
-        blocks: blocks in each stage; the first of every stage but the first halves the map.
-
-    Yields:
-        Name, stage (counted from 0), input channels, output channels, stride.
-    """
-    if len(blocks) != len(channels) - 1:
-        raise ValueError(f"{len(channels) - 1} stages have channels, {len(blocks)} have blocks")
-    for stage, (before, after) in enumerate(pairwise(channels)):
-        for index in range(blocks[stage]):
-            first = index == 0
-            stride = 2 if first and stage > 0 else 1
-            yield block_name(stage, index), stage, before if first else after, after, stride
-
-
 def block_name(stage: int, index: int) -> str:
     """Name of a block; stage and index count from 0, the name from 1."""
     return f"stage{stage + 1}_block{index + 1}"
+
+
+def block_names(blocks: Sequence[int]) -> list[str]:
+    """Names of all blocks, in order; `blocks` is the number in each stage."""
+    return [block_name(stage, index) for stage, n in enumerate(blocks) for index in range(n)]

@@ -14,7 +14,8 @@ from tnn_edge.nn.gated_channels import Active
 from tnn_edge.nn.gating import GateVector
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.norm import BatchNorm
-from tnn_edge.nn.residual import Head, Skip, Stem, StemKind, block_name, stages
+from tnn_edge.nn.residual import Skip, StemKind, block_name
+from tnn_edge.nn.residual_network import Place, residual_network
 from tnn_edge.nn.resnet_names import library_names
 from tnn_edge.nn.schedule import DepthOrder, GateSchedule, PaperDepthSchedule, Schedule
 from tnn_edge.nn.section import GatedBlock
@@ -114,20 +115,28 @@ def resnet_d(
     ``resnet_d(channels=(256, 512, 1024, 2048), blocks=(3, 4, 6, 3), block="bottleneck", n_classes=1000,
     stem="imagenet", stem_channels=64)`` is ResNet-50.
     """
-    inputs = [stem_channels or channels[0], *channels]
-    gated = {
-        name: GatedResidualBlock(gate=name, in_channels=before, out_channels=after, stride=stride, kind=block)
-        for name, _, before, after, stride in stages(inputs, blocks)
-    }
+
+    def block_at(place: Place) -> GatedResidualBlock:
+        return GatedResidualBlock(
+            gate=place.name,
+            in_channels=place.in_channels,
+            out_channels=place.out_channels,
+            stride=place.stride,
+            kind=block,
+        )
+
     schedule: Schedule
     if order == "paper_dn":
         schedule = PaperDepthSchedule([[block_name(stage, i) for i in range(n)] for stage, n in enumerate(blocks)])
     else:
         opening = [block_name(stage, index) for stage, index in depth_order(blocks)]
         schedule = GateSchedule.depthwise(opening, order)
-    return ThrottleableNetwork(
-        stem=Stem(kind=stem, out_channels=inputs[0]),
-        blocks=gated,
-        head=Head(in_channels=inputs[-1], n_classes=n_classes),
+    return residual_network(
+        channels=channels,
+        blocks=blocks,
+        block_at=block_at,
         schedule=schedule,
+        n_classes=n_classes,
+        stem=stem,
+        stem_channels=stem_channels,
     )

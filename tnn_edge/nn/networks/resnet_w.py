@@ -7,7 +7,8 @@ from typing import Any
 
 from tnn_edge.nn.bottleneck import WidthGatedBottleneck
 from tnn_edge.nn.network import ThrottleableNetwork
-from tnn_edge.nn.residual import Head, Stem, StemKind, stages
+from tnn_edge.nn.residual import StemKind, block_names
+from tnn_edge.nn.residual_network import Place, residual_network
 from tnn_edge.nn.resnet_names import library_names
 from tnn_edge.nn.schedule import GateOrder, GateSchedule
 
@@ -55,22 +56,24 @@ def resnet_w(
         raise ValueError(f"there must be at least one component, got {n_components}")
     if uneven := [width for width in inner_channels if width % n_components]:
         raise ValueError(f"inner_channels {uneven[0]} do not divide into {n_components} components")
-    inputs = [stem_channels or channels[0], *channels]
-    gated = {
-        name: WidthGatedBottleneck(
-            gate=name,
-            in_channels=before,
-            out_channels=after,
+
+    def block_at(place: Place) -> WidthGatedBottleneck:
+        return WidthGatedBottleneck(
+            gate=place.name,
+            in_channels=place.in_channels,
+            out_channels=place.out_channels,
             n_components=n_components,
-            component_channels=inner_channels[stage] // n_components,
-            stride=stride,
+            component_channels=inner_channels[place.stage] // n_components,
+            stride=place.stride,
             grouping="dense",
         )
-        for name, stage, before, after, stride in stages(inputs, blocks)
-    }
-    return ThrottleableNetwork(
-        stem=Stem(kind=stem, out_channels=inputs[0]),
-        blocks=gated,
-        head=Head(in_channels=inputs[-1], n_classes=n_classes),
-        schedule=GateSchedule.widthwise({name: block.n_components for name, block in gated.items()}, order),
+
+    return residual_network(
+        channels=channels,
+        blocks=blocks,
+        block_at=block_at,
+        schedule=GateSchedule.widthwise(dict.fromkeys(block_names(blocks), n_components), order),
+        n_classes=n_classes,
+        stem=stem,
+        stem_channels=stem_channels,
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 from tnn_edge.nn.bottleneck import WidthGatedBottleneck
 from tnn_edge.nn.network import ThrottleableNetwork
-from tnn_edge.nn.residual import Head, Stem, StemKind, stages
+from tnn_edge.nn.residual import StemKind, block_names
+from tnn_edge.nn.residual_network import Place, residual_network
 from tnn_edge.nn.resnet_names import library_names
 from tnn_edge.nn.schedule import GateOrder, GateSchedule
 
@@ -57,21 +58,24 @@ def resnext_w(
     ``resnext_w(channels=(256, 512, 1024, 2048), blocks=(3, 4, 6, 3), component_channels=(4, 8, 16, 32),
     n_components=32, n_classes=1000, stem="imagenet", stem_channels=64)`` is ResNeXt-50 32x4d.
     """
-    inputs = [stem_channels or channels[0], *channels]
-    gated = {
-        name: WidthGatedBottleneck(
-            gate=name,
-            in_channels=before,
-            out_channels=after,
+
+    def block_at(place: Place) -> WidthGatedBottleneck:
+        return WidthGatedBottleneck(
+            gate=place.name,
+            in_channels=place.in_channels,
+            out_channels=place.out_channels,
             n_components=n_components,
-            component_channels=component_channels[stage],
-            stride=stride,
+            component_channels=component_channels[place.stage],
+            stride=place.stride,
         )
-        for name, stage, before, after, stride in stages(inputs, blocks)
-    }
-    return ThrottleableNetwork(
-        stem=Stem(kind=stem, out_channels=inputs[0], stride=stem_stride),
-        blocks=gated,
-        head=Head(in_channels=inputs[-1], n_classes=n_classes),
-        schedule=GateSchedule.widthwise({name: block.n_components for name, block in gated.items()}, order),
+
+    return residual_network(
+        channels=channels,
+        blocks=blocks,
+        block_at=block_at,
+        schedule=GateSchedule.widthwise(dict.fromkeys(block_names(blocks), n_components), order),
+        n_classes=n_classes,
+        stem=stem,
+        stem_channels=stem_channels,
+        stem_stride=stem_stride,
     )
