@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 from tnn_edge.bundle import LightTable, Manifest
 from tnn_edge.nn.checkpoint import RunDescription
@@ -22,6 +24,7 @@ _MEASURED = (
 def model_card(manifest: Manifest, run: RunDescription) -> str:
     """Markdown: what the network is, how it was made, what it does at each operating point."""
     training = dict(run.training)
+    gate = training.pop("gate", None)
     rows = [
         f"| {p.u:.4f} | {len(p.blocks_on)} | {p.utilisation:.3f} | {p.macs / 1e6:.2f} | "
         + (f"{p.accuracy:.4f} | {p.confidence:.4f} |" if p.accuracy is not None else "- | - |")
@@ -53,6 +56,7 @@ def model_card(manifest: Manifest, run: RunDescription) -> str:
             "",
             "```",
             f"python -m train.classifier --recipe train/recipes/{run.name}.toml --data DIR --out RUN",
+            *_gate_command(gate),
             f"python -m export RUN --out BUNDLE --data DIR --licence {shlex.quote(manifest.licence)}",
             "```",
             "",
@@ -70,13 +74,34 @@ def model_card(manifest: Manifest, run: RunDescription) -> str:
     )
 
 
+def _gate_command(gate: Mapping[str, Any] | None) -> list[str]:
+    """How the gate was learned, where it was."""
+    if gate is None:
+        return []
+    penalty = gate["penalty"]
+    settings = (
+        f"--method {gate['method']} --controller {gate['controller']} --penalty {penalty['kind']} "
+        f"--power {penalty['power']} --lambda {penalty['lambda_']:g} --epochs {gate['epochs']}"
+    )
+    return [f"python -m train.gate RUN --data DIR --out RUN2 {settings}  # then RUN2 in the place of RUN"]
+
+
 def _summary(manifest: Manifest, run: RunDescription) -> str:
     statistics = "shared by all points" if run.statistics == "shared" else "measured for each point"
     return (
         f"A throttleable image classifier ({run.architecture}, {len(manifest.labels)} classes, {run.image_size} x "
         f"{run.image_size} RGB) as per-block ONNX subgraphs. The throttle u in [0, 1] selects one of "
-        f"{len(manifest.operating_points)} operating points; normalisation statistics are {statistics}."
+        f"{len(manifest.operating_points)} operating points; normalisation statistics are {statistics}. "
+        f"{_gates(manifest, run)}"
     )
+
+
+def _gates(manifest: Manifest, run: RunDescription) -> str:
+    if manifest.gate_network is not None:
+        return "A learned gate chooses the point by throttle and image together."
+    if "gate" in run.training:
+        return "Which components are on at each point is learned."
+    return f"Components open in the order {run.sizes.get('order', 'nested')}."
 
 
 def _light(table: LightTable, dial: list[float]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from typer.testing import CliRunner
 
 import tnn_edge
 from tests.device.damage import rewrite
@@ -20,6 +21,7 @@ from tnn_edge.bundle import open_bundle
 from tnn_edge.bundle.structure import check_structure
 from tnn_edge.camera import Preprocessor, sweep_throttle
 from tnn_edge.camera.image_folder import ImageFolder
+from tnn_edge.cli.main import app
 from tnn_edge.errors import BundleError, InputError, SchemaError, ThrottleRangeError
 from tnn_edge.runtime import install
 from tnn_edge.runtime.verify import verify
@@ -123,6 +125,14 @@ def test_what_is_no_input_is_refused_before_the_gate_network_sees_it(gated: Engi
 
 def test_verification_asks_the_gate_network_too(gated: Engine) -> None:
     assert verify(gated).faults == ()
+
+
+def test_the_commands_say_that_a_gate_network_chooses(bundle_copy: Path) -> None:
+    give_gate(bundle_copy)
+    for command, says in (("verify", "5 operating points and the gate network verified"), ("inspect", "0.0 kMAC")):
+        words = ["bundle", command] if command == "inspect" else [command, "--device", "cpu"]
+        done = CliRunner().invoke(app, [*words, str(bundle_copy)], catch_exceptions=False)
+        assert (done.exit_code, says in done.stdout) == (0, True)
 
 
 def test_verification_finds_another_gate_network(bundle_copy: Path, tmp_path: Path) -> None:

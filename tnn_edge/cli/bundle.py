@@ -30,6 +30,8 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     own = manifest.files.get(STATISTICS)
     kept = f"of each point, {own.bytes / 1e3:.0f} kB" if own else "shared by all points"
     typer.echo(f"normalisation statistics {kept}")
+    if manifest.gate_network is not None:
+        typer.echo(f"gate     chosen by throttle and image together, {manifest.gate_network.macs / 1e3:.1f} kMAC")
     typer.echo(f"licence  {printable(manifest.licence)}")
     rows = [
         [

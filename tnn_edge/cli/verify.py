@@ -35,4 +35,5 @@ def verify(
     if checked.faults:
         raise VerificationError("; ".join(checked.faults))
     if not as_json:
-        typer.echo(f"{len(checked.points)} operating points verified")
+        gate = " and the gate network" if engine.manifest.gate_network is not None else ""
+        typer.echo(f"{len(checked.points)} operating points{gate} verified")
