@@ -41,8 +41,9 @@ def main(
     held_out = None
     if data is not None:
         description = read_run(run)
-        n_held_out = description.recipe.get("data", {}).get("held_out", 0)
-        if not n_held_out:
+        settings = description.recipe.get("data")
+        n_held_out = settings.get("held_out") if isinstance(settings, dict) else None
+        if not isinstance(n_held_out, int) or n_held_out < 1:
             raise RunError(f"{run}: its recipe holds out no images to measure on; leave --data away")
         images = read_split(
             data, "train", image_size=description.image_size, short_side=description.short_side, workers=workers

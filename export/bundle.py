@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ from tnn_edge.nn.learned_gates import GateNetwork, LearnedGates
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.norm import Statistics
 from tnn_edge.nn.schedule import Schedule
+from tnn_edge.whole_file import make_folder
 
 __all__ = ["export_bundle"]
 
@@ -51,14 +53,18 @@ def finished_folder(final: Path, *, overwrite: bool) -> Iterator[Path]:
     An old bundle under that name is moved aside whole, and removed when the new one is in its place.
 
     Raises:
-        BundleError: `final` exists and `overwrite` is off, or holds something else than a bundle.
+        BundleError: `final` exists and `overwrite` is off, or holds something else than a bundle; nothing can be
+            written there.
     """
-    if final.exists():
+    if os.path.lexists(final):
         if not overwrite:
             raise BundleError(f"{final} exists; choose another --out, or pass --overwrite to replace it")
         _check_replaceable(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
+    make_folder(final.parent)
+    try:
+        work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
+    except OSError as err:
+        raise BundleError(f"{final} cannot be written ({err.strerror}); choose another --out") from err
     partial, old = work / "new", work / "old"
     partial.mkdir()
     try:

@@ -22,6 +22,7 @@ from tnn_edge.nn.checkpoint import load_network, operating_points, read_run, rea
 from tnn_edge.nn.gating import GateVector
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.throttle import check_throttle
+from tnn_edge.whole_file import check_writable, make_folder
 
 __all__ = ["export_static"]
 
@@ -46,6 +47,8 @@ def export_static(run: Path, u: float, out: Path) -> None:
         ThrottleRangeError: u lies outside [0, 1] or is NaN.
     """
     check_throttle(u)
+    make_folder(out.parent)
+    check_writable(out, "ONNX file")
     description = read_run(run)
     network = load_network(run)
     points = operating_points(description, network)
@@ -60,7 +63,6 @@ def export_static(run: Path, u: float, out: Path) -> None:
         )  # fmt: skip
     assert traced is not None
     optimizer.optimize(traced.model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.{os.getpid()}.partial.onnx")
     try:
         traced.save(str(partial), external_data=False)

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from tnn_edge.cli.program import program
 from train.processes import processes
-from train.reading import read_images
+from train.reading import fetch_cifar10, read_images
 from train.recipe import read_recipe
 from train.training import train
 from train.untrained import write_untrained
@@ -60,9 +60,7 @@ def main(
     with processes(device) as group:
         console = Console(stderr=True, quiet=not group.is_main)
         if download and group.is_main:
-            from torchvision.datasets import CIFAR10
-
-            CIFAR10(str(data), train=True, download=True)
+            fetch_cifar10(data)
         group.barrier()
         images = read_images(data, "train", settings.data, workers=workers)
         used = f"{group.count} on {group.device.type}, {torch.get_num_threads()} threads"

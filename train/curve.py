@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from tnn_edge.nn.evaluation import Evaluation, evaluate
 from tnn_edge.nn.gating import utilisation
 from tnn_edge.nn.image_tree import ImageTree
 from tnn_edge.nn.learned_gates import LearnedGates
+from tnn_edge.whole_file import write_whole
 from train.gate_table import Measured, by_the_image
 
 __all__ = ["DIAL", "draw_curves", "throttle_curve"]
@@ -85,7 +87,9 @@ def draw_curves(curves: list[dict[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(f"Throttle curve, {curves[0]['images']} test images")
-    figure.savefig(path, dpi=120)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_whole(path, picture.getvalue(), "run folder")
 
 
 def main(
@@ -102,7 +106,7 @@ def main(
     short_side = read_run(run).short_side
     images = read_split(data, "test", image_size=sizes[0], short_side=short_side, workers=workers)
     curves = [throttle_curve(each, images) for each in runs]
-    (run / "curve.json").write_text(json.dumps({"curves": curves}, indent=1) + "\n")
+    write_whole(run / "curve.json", (json.dumps({"curves": curves}, indent=1) + "\n").encode(), "run folder")
     draw_curves(curves, run / "curve.png")
     for point in curves[0]["points"]:
         typer.echo(

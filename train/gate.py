@@ -10,6 +10,7 @@ training goes on from it: so a gate is adapted to new data, on the device if nee
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from enum import StrEnum
@@ -81,7 +82,7 @@ def main(
 ) -> None:
     """Train the gate of a throttleable classifier (phase 2)."""
     weighed = Penalty(kind=penalty.value, power=2 if power == 2 else 1, lambda_=lambda_)
-    if export is not None and export.exists():
+    if export is not None and os.path.lexists(export):
         raise RunError(f"{export} exists; choose another --export")
     recipe = recipe_of(run)
     settings = GateSettings(

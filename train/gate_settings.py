@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from train.cost_weights import Costs
 from train.estimators import ESTIMATORS
 from train.optimisers import Adam, Sgd
 from train.penalty import Penalty
+from train.settings import LARGEST
 
 __all__ = ["GateSettings"]
 
@@ -60,8 +60,10 @@ class GateSettings:
             raise RunError(f"method must be one of {', '.join(ESTIMATORS)}, got {self.method!r}")
         if self.controller not in CONTROLLERS:
             raise RunError(f"controller must be one of {', '.join(CONTROLLERS)}, got {self.controller!r}")
-        if not 0.0 < self.learning_rate < math.inf:
+        if not 0.0 < self.learning_rate <= LARGEST:
             raise RunError(f"learning rate must be finite and above 0, got {self.learning_rate:g}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise RunError(f"seed must be a number of 64 bits, got {self.seed}")
         for name in ("epochs", "batch_size", "images"):
             value = getattr(self, name)
             if value is not None and value < 1:

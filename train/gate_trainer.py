@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from tnn_edge.errors import DatasetError
+from tnn_edge.errors import DatasetError, RunError
 from tnn_edge.nn.codebook import Codebook, build_codebook
 from tnn_edge.nn.components import Components
 from tnn_edge.nn.controller import Controller
@@ -27,7 +28,7 @@ from train.image_data import TrainingImages
 from train.optimisers import load_optimiser_state, optimiser_state
 from train.processes import ALONE
 from train.recipe import DataSettings
-from train.trainer import DivergedError
+from train.trainer import DAMAGED_STATE, DivergedError, checked_progress
 
 __all__ = ["GateEpoch", "GateTrainer", "QuarterOfDial"]
 
@@ -103,28 +104,47 @@ class GateTrainer:
             training={**optimiser_state(self.controller, self.optimiser), "generator": self.generator.get_state()},
         )
 
-    def restore(self, gate: GateFile) -> None:
-        """Go back to what `state` took."""
-        self.controller.load_state_dict(gate.controller.state_dict())
-        load_optimiser_state(self.controller, self.optimiser, gate.training)
-        self.generator.set_state(gate.training["generator"])
+    def restore(self, gate: GateFile, where: Path) -> dict[str, Any]:
+        """Go back to what `state` took; its progress.
+
+        Args:
+            gate: of this network and kind.
+            where: it was read, for the error.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        try:
+            self.controller.load_state_dict(gate.controller.state_dict())
+            load_optimiser_state(self.controller, self.optimiser, gate.training)
+            self.generator.set_state(gate.training["generator"])
+            return checked_progress(gate.progress)
+        except DAMAGED_STATE as err:
+            raise RunError(f"{where}: the gate lacks what resuming needs, or holds it damaged ({err!r})") from err
+
+    def check_batch(self, n_images: int) -> None:
+        """Make sure that there is a step to take, before anything is written.
+
+        Raises:
+            DatasetError: there are fewer images than a batch.
+        """
+        size = self.settings.batch_size
+        if n_images < size:
+            raise DatasetError(f"{n_images} training images do not fill one batch of {size}; pass a smaller one")
 
     def epochs(self, data: TrainingImages, console: Console, *, first: int) -> Iterator[GateEpoch]:
         """Train, and hand over to the caller after every epoch.
 
         Args:
-            data: training images.
+            data: training images, at least a batch (`check_batch`).
             console: shows the progress.
             first: epoch to begin with, counted from 0.
 
         Raises:
-            DatasetError: there are fewer images than a batch.
             DivergedError: the loss or a weight of the controller is no finite number.
         """
         n_epochs, batch_size = self.settings.epochs, self.settings.batch_size
         n_steps = len(data) // batch_size
-        if not n_steps:
-            raise DatasetError(f"{len(data)} training images do not fill one batch of {batch_size}; pass a smaller one")
         columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
         with (
             Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar,

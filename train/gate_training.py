@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tnn_edge.errors import RunError
 from tnn_edge.nn.checkpoint import (
     RunDescription,
+    holds_run,
     load_network,
     operating_points,
     read_checkpoint,
@@ -25,7 +26,7 @@ from tnn_edge.nn.checkpoint import (
     write_statistics_table,
 )
 from tnn_edge.nn.components import Components
-from tnn_edge.nn.controller import CONTROLLERS, Controller
+from tnn_edge.nn.controller import CONTROLLERS, POOLED, Controller
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.gate_file import GateFile, read_gate, write_gate
 from tnn_edge.nn.image_tree import ImageTree
@@ -84,7 +85,7 @@ def train_gate(
             to start from is of another kind; the loss is no longer a number.
         DatasetError: the data has other classes, or too few images.
     """
-    is_begun = (out / "run.json").exists()
+    is_begun = holds_run(out)
     if is_begun and not resume:
         raise RunError(f"{out} already holds a run; --resume goes on with it, another --out starts anew")
     recipe, network = recipe_of(run), load_network(run)
@@ -92,7 +93,10 @@ def train_gate(
     rest, held_out = data.hold_out(settings.held_out)
     rest = _some(rest, settings.images, settings.seed)
     controller = CONTROLLERS[settings.controller](len(Components.of(network.schedule)))
+    if controller.reads_images and recipe.data.image_size < POOLED:
+        raise RunError(f"a contextual gate needs images of at least {POOLED} pixels, got {recipe.data.image_size}")
     trainer = GateTrainer(settings, network, controller, by_batch=recipe.throttle.statistics == "per_point")
+    trainer.check_batch(len(rest))
     record = {**settings.record(), "data": source, "images": len(rest), **describe_machine()}
     description = _describe(run, settings, record)
     if is_begun:
@@ -156,8 +160,7 @@ def _resume(out: Path, trainer: GateTrainer, network: ThrottleableNetwork) -> di
     weights, own = read_checkpoint(out)[0], network.state_dict()
     if weights.keys() != own.keys() or any(not torch.equal(weights[name], own[name]) for name in own):
         raise RunError(f"{out} was started from another network; resume with its run or choose another --out")
-    trainer.restore(gate)
-    return dict(gate.progress)
+    return trainer.restore(gate, out)
 
 
 def _check_same(settings: GateSettings, gate: GateFile, out: Path) -> None:

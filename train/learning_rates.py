@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from train.settings import Settings
+from train.settings import Rate, Settings
 
 __all__ = ["Constant", "LearningRate", "WarmRestarts", "WarmupCosine"]
 
@@ -21,7 +21,7 @@ class Constant(Settings):
     """The same rate in every step."""
 
     kind: Literal["constant"] = "constant"
-    rate: float = Field(gt=0.0)
+    rate: Rate
 
     def at(self, _step: int, _steps_per_epoch: int, _epochs: int) -> float:
         """The rate of a step, counted from 0 over all epochs."""
@@ -32,7 +32,7 @@ class WarmupCosine(Settings):
     """A linear rise over the warm-up, then half a cosine that reaches zero after the last step."""
 
     kind: Literal["warmup_cosine"] = "warmup_cosine"
-    highest: float = Field(gt=0.0)
+    highest: Rate
     warmup_epochs: float = Field(default=1.0, ge=0.0)
 
     def at(self, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -55,7 +55,7 @@ class WarmRestarts(Settings):
     """
 
     kind: Literal["warm_restarts"] = "warm_restarts"
-    highest: float = Field(gt=0.0)
+    highest: Rate
     lowest: float = Field(default=0.0, ge=0.0)
     first_period_epochs: int = Field(default=10, gt=0)
     period_factor: int = Field(default=2, gt=0)

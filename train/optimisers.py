@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from train.settings import Settings
+from train.settings import LARGEST, Settings
 
 __all__ = ["Adam", "Optimiser", "Sgd", "load_optimiser_state", "optimiser_state"]
 
@@ -32,7 +32,7 @@ class Sgd(Settings):
     kind: Literal["sgd"] = "sgd"
     momentum: _Fraction = 0.9
     nesterov: bool = True
-    weight_decay: float = Field(default=5e-4, ge=0.0)
+    weight_decay: float = Field(default=5e-4, ge=0.0, le=LARGEST)
     """On tensors of more than one axis: not on normalisation and bias."""
 
     @model_validator(mode="after")
@@ -53,7 +53,7 @@ class Adam(Settings):
     kind: Literal["adam"] = "adam"
     betas: tuple[_Fraction, _Fraction] = (0.9, 0.999)
     """Decay of the mean of the gradient and of the mean of its square."""
-    weight_decay: float = Field(default=0.0, ge=0.0)
+    weight_decay: float = Field(default=0.0, ge=0.0, le=LARGEST)
     """Added to the gradient, on tensors of more than one axis: not on normalisation and bias."""
 
     def build(self, module: nn.Module) -> torch.optim.Optimizer:

@@ -123,7 +123,7 @@ def _variable(name: str, default: str | None = None) -> int:
 def _device(name: str | None, local_rank: int | None) -> torch.device:
     n_gpus = torch.cuda.device_count()
     try:
-        asked = torch.device(name or ("cuda" if n_gpus else "cpu"))
+        asked = torch.device(("cuda" if n_gpus else "cpu") if name is None else name)
     except RuntimeError as err:
         raise RunError(f"device must be cpu or cuda, got {name!r}") from err
     if asked.type == "cpu":

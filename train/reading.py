@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tnn_edge.errors import DatasetError
 from tnn_edge.nn.data_folder import read_split
 from tnn_edge.nn.dataset import ImageSet, Split
 from tnn_edge.nn.image_tree import ImageTree
 from train.image_data import FolderImages, InMemoryImages, TrainingImages
 from train.recipe import DataSettings
 
-__all__ = ["read_images", "training_images"]
+__all__ = ["fetch_cifar10", "read_images", "training_images"]
+
+
+def fetch_cifar10(root: Path) -> None:
+    """Fetch CIFAR-10 into a data folder, where it is not there yet.
+
+    Raises:
+        DatasetError: it cannot be fetched, or the folder cannot be written.
+    """
+    from torchvision.datasets import CIFAR10
+
+    try:
+        CIFAR10(str(root), train=True, download=True)
+    except (OSError, RuntimeError, EOFError) as err:  # torchvision's own: a file with another checksum
+        raise DatasetError(f"CIFAR-10 cannot be fetched into {root} ({err}); fetch it elsewhere and copy it") from err
 
 
 def read_images(root: Path, split: Split, settings: DataSettings, *, workers: int) -> ImageSet | ImageTree:

@@ -6,6 +6,7 @@ kind's own keys.
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveFloat, ValidationError, field_validator, model_validator
 
+from tnn_edge.bundle.fields import Text
 from tnn_edge.errors import RunError
 from tnn_edge.nn.weights import NO_WEIGHTS
 from train.draws import Draw
@@ -30,6 +32,9 @@ __all__ = [
     "TrainingSettings",
     "read_recipe",
 ]
+
+_CHOICES = ("draw", "u", "rest", "optimiser", "learning_rate")
+"""Keys whose table names its kind."""
 
 
 class NetworkSettings(Settings):
@@ -51,7 +56,7 @@ class ThrottleSettings(Settings):
     the sandwich answers at chance without."""
     statistics_images: int = Field(4096, gt=0)
     """Training images (without crop and flip) over which they are re-estimated."""
-    points: int | None = Field(None, ge=2)
+    points: int | None = Field(None, ge=2, le=1025)
     """Settings i / (points - 1) of the dial that become operating points; None: each at which a gate changes."""
 
 
@@ -80,7 +85,7 @@ class DataSettings(Settings):
     format: Literal["memory", "folder"] = "memory"
     """``memory``: all images in memory at one size, cropped at random after padding. ``folder``: a tree in ImageNet's
     format, read as it is needed, cropped at random after resizing."""
-    image_size: int = Field(gt=0)
+    image_size: int = Field(gt=0, le=4096)
     short_side: int | None = Field(None, gt=0)
     """Short side to which the images of a folder are resized, in pixels."""
     mean: tuple[float, float, float]
@@ -125,8 +130,8 @@ class TrainingSettings(Settings):
 class Recipe(Settings):
     """Everything that decides a training, but the data."""
 
-    name: str
-    seed: int = 0
+    name: Text
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
     network: NetworkSettings
     throttle: ThrottleSettings
     data: DataSettings
@@ -148,19 +153,20 @@ def read_recipe(path: Path) -> Recipe:
         RunError: the file is missing, is no TOML, or has a key or value that does not belong.
     """
     try:
-        return Recipe.model_validate(tomllib.loads(path.read_text()))
+        # As JSON, which has TOML's types: pydantic then is strict, and still takes an array for a tuple.
+        return Recipe.model_validate_json(json.dumps(tomllib.loads(path.read_text()), default=str), strict=True)
     except OSError as err:
         raise RunError(f"cannot read the recipe {path}: {err.strerror}") from err
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-        raise RunError(f"{path}: not valid TOML: {err}") from err
     except ValidationError as err:
         faults = "; ".join(_fault(error) for error in err.errors())
         raise RunError(f"{path}: {faults}") from err
+    except (ValueError, RecursionError) as err:  # ValueError: also an integer of thousands of digits
+        raise RunError(f"{path}: not valid TOML: {err}") from err
 
 
 def _fault(error: Mapping[str, Any]) -> str:
     """One fault, its key first."""
     message = error["msg"]
-    if error["type"] in ("union_tag_not_found", "model_attributes_type"):
+    if error["type"] == "union_tag_not_found" or (error["type"] == "dict_type" and error["loc"][-1] in _CHOICES):
         message = f'must be a table that names its kind, such as {{ kind = "..." }}, got {error["input"]!r}'
-    return f"{'.'.join(map(str, error['loc']))}: {message}"
+    return f"{'.'.join(map(str, error['loc']))}: {message.removeprefix('Value error, ')}"

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
 
-__all__ = ["Settings"]
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["LARGEST", "Rate", "Settings"]
+
+LARGEST: float = torch.finfo(torch.float32).max
+"""What weights can be multiplied with."""
+Rate = Annotated[float, Field(gt=0.0, le=LARGEST)]
+"""A learning rate."""
 
 
 class Settings(BaseModel):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torchvision.models import ResNet50_Weights
 
-from tnn_edge.errors import DatasetError
+from tnn_edge.errors import DatasetError, RunError
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.registry import build_network
 from tnn_edge.nn.weight_source import WEIGHT_SUFFIXES
 from tnn_edge.nn.weights import NO_WEIGHTS, load_library_weights
+from tnn_edge.printable import UNPRINTABLE, printable
 from train.recipe import Recipe
 
 __all__ = ["check_classes", "class_names", "load_start_weights", "random_network"]
@@ -22,10 +24,25 @@ def random_network(recipe: Recipe) -> ThrottleableNetwork:
     """The recipe's network with random weights, which its seed decides.
 
     Raises:
-        RunError: there is no such network.
+        RunError: there is no such network, or it cannot read images of the recipe's size.
     """
+    settings = recipe.network
+    _check_image_size(settings.architecture, settings.sizes, recipe.data.image_size)
     torch.manual_seed(recipe.seed)
-    return build_network(recipe.network.architecture, recipe.network.sizes)
+    return build_network(settings.architecture, settings.sizes)
+
+
+def _check_image_size(architecture: str, sizes: Mapping[str, Any], image_size: int) -> None:
+    """Send an image through a copy of the network that has shapes alone."""
+    with torch.device("meta"):
+        network = build_network(architecture, sizes).eval()
+        try:
+            network(torch.empty(1, 3, image_size, image_size))
+        except RuntimeError as err:
+            raise RunError(
+                f"{architecture} with these sizes cannot read images of {image_size} x {image_size} pixels "
+                f"({str(err).splitlines()[0]}); choose another image_size, or sizes that fit it"
+            ) from err
 
 
 def load_start_weights(network: ThrottleableNetwork, recipe: Recipe) -> tuple[str, ...]:
@@ -45,8 +62,10 @@ def check_classes(network: ThrottleableNetwork, labels: Sequence[str]) -> None:
     """Make sure that the network has a logit for each class of the data.
 
     Raises:
-        DatasetError: it has not.
+        DatasetError: it has not, or a class has a name that no bundle can hold.
     """
+    if strange := [label for label in labels if UNPRINTABLE.search(label)]:
+        raise DatasetError(f"class name {printable(strange[0])} holds an unprintable character; rename its folder")
     if network.n_classes != len(labels):
         raise DatasetError(f"the recipe's network has {network.n_classes} classes, the data {len(labels)}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from tnn_edge.errors import DatasetError, RunError
-from tnn_edge.nn.checkpoint import read_checkpoint, write_checkpoint
+from tnn_edge.nn.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from tnn_edge.nn.network import ThrottleableNetwork
 from train.image_data import TrainingImages
 from train.optimisers import load_optimiser_state, optimiser_state
@@ -24,7 +24,26 @@ from train.processes import Processes
 from train.recipe import Recipe
 from train.step import TrainingStep
 
-__all__ = ["DivergedError", "EpochResult", "Trainer"]
+__all__ = ["DAMAGED_STATE", "DivergedError", "EpochResult", "Trainer", "checked_progress"]
+
+
+DAMAGED_STATE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What torch and Python raise where a state that was stored is not what it was."""
+
+
+def checked_progress(progress: Mapping[str, Any]) -> dict[str, Any]:
+    """How far a training has come, as it stored it.
+
+    Raises:
+        LookupError: it says nothing of epochs.
+        ValueError: epochs or minutes are no numbers of at least 0.
+    """
+    if not isinstance(progress["epochs"], int):
+        raise ValueError(f"epochs {progress['epochs']!r}")
+    for name, value in progress.items():
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(f"{name} {value!r}")
+    return dict(progress)
 
 
 class DivergedError(Exception):
@@ -73,31 +92,27 @@ class Trainer:
             RunError: it is damaged, or is that of another network.
         """
         weights, extra, progress = read_checkpoint(run)
+        load_weights(self.network, weights, f"{run}: the checkpoint", "the recipe's network")
         try:
-            self.network.load_state_dict(weights)
-        except RuntimeError as err:
-            raise RunError(f"{run}: the checkpoint does not fit the recipe's network ({err})") from err
-        load_optimiser_state(self.network, self.optimiser, extra)
-        self.generator.set_state(extra["generator"])
-        return progress
+            load_optimiser_state(self.network, self.optimiser, extra)
+            self.generator.set_state(extra["generator"])
+            return checked_progress(progress)
+        except DAMAGED_STATE as err:
+            raise RunError(f"{run}: the checkpoint lacks what resuming needs, or holds it damaged ({err!r})") from err
 
     def epochs(self, data: TrainingImages, console: Console, *, first: int) -> Iterator[EpochResult]:
         """Train, and hand over to the caller after every epoch.
 
         Args:
-            data: training images.
+            data: training images, at least a batch (`check_batch`).
             console: shows the progress.
             first: epoch to begin with, counted from 0.
 
         Raises:
-            DatasetError: there are fewer images than a batch.
-            RunError: the processes cannot share a batch evenly.
             DivergedError: the loss or a weight is no finite number.
         """
         settings = self.recipe.training
         n_steps = len(data) // settings.batch_size
-        if not n_steps:
-            raise DatasetError(f"{len(data)} training images do not fill one batch of {settings.batch_size}")
         module = self.processes.wrap(TrainingStep(self.network, label_smoothing=settings.label_smoothing))
         columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
         with (
@@ -124,6 +139,18 @@ class Trainer:
                     bar.update(task, advance=1, epoch=epoch + 1)
                 self._check_weights(epoch)
                 yield EpochResult(epoch, loss, accuracy)
+
+    def check_batch(self, n_images: int) -> None:
+        """Make sure that there is a step to take, before anything is written.
+
+        Raises:
+            DatasetError: there are fewer images than a batch.
+            RunError: the processes cannot share a batch evenly.
+        """
+        size = self.recipe.training.batch_size
+        self.processes.share(size)
+        if n_images < size:
+            raise DatasetError(f"{n_images} training images do not fill one batch of {size}; set a smaller batch_size")
 
     def _seed_dropout(self, epoch: int) -> None:
         """What a layer draws by itself is a function of the epoch, so that a resumed training draws the same."""

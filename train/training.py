@@ -12,9 +12,17 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from tnn_edge.errors import RunError
-from tnn_edge.nn.checkpoint import RunDescription, has_checkpoint, read_run, write_run, write_statistics_table
+from tnn_edge.nn.checkpoint import (
+    RunDescription,
+    has_checkpoint,
+    holds_run,
+    read_run,
+    write_run,
+    write_statistics_table,
+)
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.evaluation import evaluate
+from tnn_edge.nn.gate_file import GATE_FILE
 from tnn_edge.nn.image_tree import ImageTree
 from train.description import describe
 from train.image_data import TrainingImages
@@ -53,7 +61,7 @@ def train(
             network, or no such weights; the loss is no longer a number.
         DatasetError: the data has another number of classes, or too few images.
     """
-    is_begun = (run / "run.json").exists()
+    is_begun = holds_run(run)
     if is_begun and not resume:
         raise RunError(f"{run} already holds a run; --resume goes on with it, another --out starts anew")
     network = random_network(recipe)
@@ -62,7 +70,9 @@ def train(
     trainer = Trainer(recipe, network, processes)
     progress: dict[str, Any] = {"epochs": 0, "wall_minutes": 0.0, "cpu_minutes": 0.0}
     if is_begun:
-        _check_recipe(run, recipe)
+        _check_same(run, recipe, data)
+    rest, held_out = data.hold_out(recipe.data.held_out)
+    trainer.check_batch(len(rest))
     if is_begun and has_checkpoint(run):
         progress |= trainer.restore(run)
     else:  # what was interrupted in its first epoch starts anew
@@ -70,7 +80,6 @@ def train(
         if kept:
             weights = recipe.network.weights
             console.print(f"{' and '.join(kept)} start at random: {weights} has another number of classes")
-    rest, held_out = data.hold_out(recipe.data.held_out)
     record = {"data": source, "images": len(rest), "held_out": len(held_out), "weights": recipe.network.weights}
     record |= {"processes": processes.count, "device": str(processes.device), **describe_machine()}
     processes.barrier()  # none looks for a run that another has just begun
@@ -87,8 +96,13 @@ def train(
     return description
 
 
-def _check_recipe(run: Path, recipe: Recipe) -> None:
-    other = ", ".join(_differences(read_run(run).recipe, recipe.model_dump(mode="json")))
+def _check_same(run: Path, recipe: Recipe, data: ImageSet | ImageTree) -> None:
+    """Make sure that a run which goes on is the one that was begun."""
+    if (run / GATE_FILE).exists():
+        raise RunError(f"{run} is the run of a learned gate; train.gate --resume goes on with it")
+    before = read_run(run)
+    data.check_labels(before.labels)
+    other = ", ".join(_differences(before.recipe, recipe.model_dump(mode="json")))
     if other:
         raise RunError(
             f"{run} was started with another recipe; resume it with that one or choose another --out ({other})"

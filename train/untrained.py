@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from tnn_edge.errors import RunError
-from tnn_edge.nn.checkpoint import write_checkpoint, write_run, write_statistics_table
+from tnn_edge.nn.checkpoint import holds_run, write_checkpoint, write_run, write_statistics_table
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.image_tree import ImageTree
 from tnn_edge.nn.norm import BatchNorm
@@ -43,7 +43,7 @@ def write_untrained(recipe: Recipe, run: Path, data: ImageSet | ImageTree | None
         RunError: `run` already holds a run; there is no such network, or no such weights.
         DatasetError: the data has another number of classes.
     """
-    if (run / "run.json").exists():
+    if holds_run(run):
         raise RunError(f"{run} already holds a run; choose another --out")
     generator = torch.Generator().manual_seed(recipe.seed)
     network = random_network(recipe)

@@ -7,7 +7,7 @@ import json
 import math
 import pickletools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.workshop.conftest import LABELS, Exported, colours, small_recipe
 from tests.workshop.test_recipe import RECIPES
-from tnn_edge.errors import DatasetError, RunError
-from tnn_edge.nn.checkpoint import load_network, read_checkpoint, read_run, read_statistics_table, use_point
+from tnn_edge.errors import DatasetError, InputError, RunError
+from tnn_edge.nn.checkpoint import (
+    load_network,
+    operating_points,
+    read_checkpoint,
+    read_run,
+    read_statistics_table,
+    use_point,
+)
 from tnn_edge.nn.dataset import ImageSet, normalised
 from tnn_edge.nn.evaluation import evaluate
 from tnn_edge.nn.gating import as_masks
@@ -394,6 +403,14 @@ def test_data_of_another_number_of_classes_is_refused(tmp_path: Path) -> None:
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="8 training images do not fill one batch of 32"):
         train(small_recipe("resnet_d"), colours(40), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_class_that_no_bundle_could_name_is_refused(tmp_path: Path) -> None:
+    data = dataclasses.replace(colours(96), labels=("red", "gr\neen", "blue", "grey"))
+    with pytest.raises(DatasetError, match=r"class name gr\\neen holds an unprintable character; rename its folder"):
+        train(small_recipe("resnet_d"), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # --- the folder of a run
@@ -465,6 +482,105 @@ def test_description_that_cannot_be_read_is_named(tmp_path: Path, text: str, mes
     (tmp_path / "run.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(RunError, match=message):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("image_size", "32", "a valid integer"),
+        ("labels", 5, ""),
+        ("mean", [0.5], "at least 3 items.*"),
+        ("std", None, ""),
+    ],
+)
+def test_description_that_was_edited_is_named(
+    resnet_d: Exported, tmp_path: Path, key: str, value: Any, fault: str
+) -> None:
+    run = copied(resnet_d.run, tmp_path / "run")
+    fields = json.loads((run / "run.json").read_text()) | {key: value}
+    (run / "run.json").write_text(json.dumps(fields))
+    with pytest.raises(RunError, match=rf"run\.json: damaged: {key}.*{fault}; train the run again"):
+        read_run(run)
+
+
+@pytest.mark.parametrize(("points", "fault"), [(1, "division by zero"), ("3", "'str'")])
+def test_number_of_points_that_was_edited_is_named(resnet_d: Exported, tmp_path: Path, points: Any, fault: str) -> None:
+    run = copied(resnet_d.run, tmp_path / "run")
+    fields = json.loads((run / "run.json").read_text())
+    fields["recipe"]["throttle"]["points"] = points
+    (run / "run.json").write_text(json.dumps(fields))
+    with pytest.raises(RunError, match=rf"run\.json .* damaged seed or throttle\.points: .*{fault}"):
+        operating_points(read_run(run), load_network(run))
+
+
+def rewritten(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, str]], object]) -> None:
+    """A safetensors file with other tensors or metadata."""
+    with safe_open(path, framework="pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 (no mapping)
+    change(tensors, metadata)
+    save_file(tensors, str(path), metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda tensors, _: tensors.pop("generator"), "KeyError"),
+        (lambda tensors, _: tensors.update(generator=torch.zeros(3)), "ByteTensor"),
+        (lambda tensors, _: tensors.update({"optimiser.momentum_buffer.lost": torch.zeros(3)}), "KeyError.'lost'"),
+        (lambda _, metadata: metadata.update(progress="{}"), "KeyError.'epochs'"),
+        (lambda _, metadata: metadata.update(progress='{"epochs": "two"}'), "epochs 'two'"),
+        (lambda _, metadata: metadata.update(progress='{"epochs": 1, "wall_minutes": NaN}'), "wall_minutes nan"),
+    ],
+)
+def test_checkpoint_that_cannot_be_resumed_is_named(
+    resnet_d: Exported, tmp_path: Path, change: Any, fault: str
+) -> None:
+    run = copied(resnet_d.run, tmp_path / "run")
+    rewritten(run / "checkpoint.safetensors", change)
+    before = (run / "run.json").read_bytes()
+    with pytest.raises(RunError, match=f"lacks what resuming needs, or holds it damaged .*{fault}"):
+        train(resnet_d.recipe, colours(256), run, resume=True)
+    assert (run / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, _: tensors.pop(next(iter(tensors))),
+        lambda tensors, _: tensors.update({"lost.mean": torch.zeros(3)}),
+        lambda tensors, _: tensors.update({name: tensor[:1].clone() for name, tensor in tensors.items()}),
+    ],
+)
+def test_statistics_of_other_points_are_refused(resnet_d: Exported, tmp_path: Path, change: Any) -> None:
+    run = copied(resnet_d.run, tmp_path / "run")
+    rewritten(run / "statistics.safetensors", change)
+    with pytest.raises(
+        RunError, match=r"statistics\.safetensors: does not hold the \d+ operating points .*; delete it"
+    ):
+        read_statistics_table(run, load_network(run))
+
+
+def test_run_goes_on_with_its_own_classes_alone(resnet_d: Exported, tmp_path: Path) -> None:
+    run = copied(resnet_d.run, tmp_path / "run")
+    others = dataclasses.replace(colours(256), labels=tuple(reversed(colours(1).labels)))
+    with pytest.raises(DatasetError, match="name the data that it was trained on"):
+        train(resnet_d.recipe, others, run, resume=True)
+
+
+def test_run_of_a_learned_gate_is_not_resumed_as_a_network(resnet_d: Exported, tmp_path: Path) -> None:
+    run = copied(resnet_d.run, tmp_path / "run")
+    (run / "gate.safetensors").touch()
+    with pytest.raises(RunError, match=r"is the run of a learned gate; train\.gate --resume goes on with it"):
+        train(resnet_d.recipe, colours(256), run, resume=True)
+
+
+def test_run_that_cannot_be_written_is_refused(resnet_d: Exported, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for run in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match=r"folder .*file.* cannot be made \(.*\); name another"):
+            train(resnet_d.recipe, colours(256), run)
+    with pytest.raises(RunError, match=r"cannot look into .* \(File name too long\); choose another folder"):
+        train(resnet_d.recipe, colours(256), tmp_path / ("n" * 300))
 
 
 def test_checkpoint_of_another_network_is_refused(resnet_d: Exported, tmp_path: Path) -> None:

@@ -395,6 +395,14 @@ def test_damaged_gate_is_refused(tmp_path: Path) -> None:
     save_file(tensors, path, metadata={"gate": json.dumps(record)})  # 8 hidden units, tensors of 32
     with pytest.raises(RunError, match=r"gate.safetensors: damaged \((?s:.*)size mismatch"):
         read_gate(tmp_path)
+    codes = {"codebook.codes": torch.zeros(0, 6), "codebook.shares": torch.zeros(0)}
+    save_file({**tensors, **codes}, path, metadata={"gate": json.dumps({**record, "hidden": 32})})
+    with pytest.raises(RunError, match=r"codes of shape \[0, 6\] for 6 components"):
+        read_gate(tmp_path)
+    codes = {"codebook.codes": torch.full((1, 6), 0.5), "codebook.shares": torch.ones(1)}
+    save_file({**tensors, **codes}, path, metadata={"gate": json.dumps({**record, "hidden": 32})})
+    with pytest.raises(RunError, match="codes are 0 or 1, their shares above 0"):
+        read_gate(tmp_path)
     save_file(tensors, path, metadata={"gate": json.dumps({**record, "format": 9})})
     with pytest.raises(RunError, match="format 9, this version reads format 1"):
         read_gate(tmp_path)

@@ -15,7 +15,7 @@ from torch import Tensor
 import train.gate
 from tests.workshop.conftest import COLOURS, LABELS, colours, small_recipe
 from tests.workshop.test_programs import call, write_tree
-from tnn_edge.errors import DatasetError, RunError
+from tnn_edge.errors import DatasetError, InputError, RunError
 from tnn_edge.nn import ThrottleableNetwork, build_network
 from tnn_edge.nn.checkpoint import (
     load_network,
@@ -29,7 +29,7 @@ from tnn_edge.nn.components import Components
 from tnn_edge.nn.controller import BlindController
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.evaluation import evaluate
-from tnn_edge.nn.gate_file import GATE_FILE, load_gates, read_gate
+from tnn_edge.nn.gate_file import GATE_FILE, load_gates, read_gate, write_gate
 from tnn_edge.nn.gating import GateVector
 from tnn_edge.nn.learned_gates import LearnedGates
 from train.estimators import Reinforce
@@ -344,6 +344,33 @@ def test_data_that_does_not_fit_is_refused(spoilt: Path, tmp_path: Path) -> None
         train_gate(spoilt, data, settings_for(spoilt, held_out=500), tmp_path / "run")
     with pytest.raises(DatasetError, match="10 training images do not fill one batch of 32; pass a smaller one"):
         train_gate(spoilt, data, settings_for(spoilt, images=10), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"training": {}}, "KeyError.'generator'"),
+        ({"progress": {}}, "KeyError.'epochs'"),
+        ({"progress": {"epochs": "two"}}, "epochs 'two'"),
+    ],
+)
+def test_gate_that_cannot_be_resumed_is_named(
+    spoilt: Path, tmp_path: Path, change: Mapping[str, Any], fault: str
+) -> None:
+    data, settings = faint(64 + HELD_OUT), settings_for(spoilt, epochs=1)
+    train_gate(spoilt, data, settings, tmp_path / "run")
+    gate = read_gate(tmp_path / "run")
+    assert gate is not None
+    write_gate(tmp_path / "run", dataclasses.replace(gate, **change))
+    with pytest.raises(RunError, match=f"run: the gate lacks what resuming needs, or holds it damaged .*{fault}"):
+        train_gate(spoilt, data, settings, tmp_path / "run", resume=True)
+
+
+def test_gate_that_cannot_be_written_is_refused(spoilt: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"folder .*file cannot be made \(File exists\); name another"):
+        train_gate(spoilt, faint(64 + HELD_OUT), settings_for(spoilt), tmp_path / "file")
 
 
 # --- the program
@@ -394,6 +421,8 @@ def test_gate_is_retrained_on_new_data_and_exported_in_one_command(
         (["good", "--learning-rate", "0"], "learning rate must be finite and above 0, got 0"),
         (["good", "--costs", "none.json"], "--costs takes uniform, macs or a JSON file; cannot read none.json"),
         (["good", "--export", "images"], "images exists; choose another --export"),
+        (["good", "--learning-rate", "1e300"], "learning rate must be finite and above 0, got 1e+300"),
+        (["good", "--seed", str(2**63)], "seed must be a number of 64 bits, got 9223372036854775808"),
         (["none"], "none is not a training run"),
         (["empty"], "empty holds no checkpoint yet"),
         (["old"], "old: its recipe is not one of this version; train the network again"),

@@ -342,8 +342,18 @@ def test_every_network_builds_from_its_defaults_and_its_sizes() -> None:
         ("resnext_w", {"n_components": 0}, "resnext_w: stage1_block1 must have at least one component, got 0"),
         ("resnext_w", {"order": "sorted"}, "resnext_w: components open 'nested' or 'independent', got 'sorted'"),
         ("resnext_w", {"stem": "tiny"}, "resnext_w: stem must be 'cifar' or 'imagenet', got 'tiny'"),
+        ("resnext_w", {"n_components": True}, "resnext_w: n_components must be a whole number .*, got True"),
+        ("resnext_w", {"n_components": "4"}, "resnext_w: n_components must be a whole number .*, got '4'"),
+        ("resnext_w", {"stem_channels": 0}, "resnext_w: stem_channels must be at least 1, got 0"),
+        ("resnext_w", {"component_channels": [2]}, "resnext_w: a list of its sizes is shorter than it has stages"),
+        ("resnet_d", {"channels": "abc"}, "resnet_d: channels must be a list of whole numbers .*, got 'abc'"),
+        ("resnet_d", {"channels": [8, 2**31]}, r"resnet_d: channels must be .* below 2\^31, got \[8, 2147483648\]"),
+        ("resnet_d", {"channels": [-8, 16]}, r"resnet_d: channels must be at least 1, got \[-8, 16\]"),
+        ("resnet_d", {"blocks": [1, 0]}, r"resnet_d: blocks must be at least 1, got \[1, 0\]"),
+        ("resnet_d", {"n_classes": 2**30, "channels": [8, 2**20]}, "resnet_d: .*; choose smaller sizes"),
+        ("vgg", {"norm": "no"}, "vgg: norm must be true or false, got 'no'"),
     ],
-)
+)  # fmt: skip
 def test_sizes_that_fit_no_network_are_named(architecture: str, sizes: Mapping[str, Any], says: str) -> None:
     _, usual = SIZES.get(architecture, ("", {}))
     with pytest.raises(RunError, match=f"^{says}"):

@@ -135,6 +135,15 @@ TABLE = r"must be a table that names its kind, such as \{ kind = \"...\" \}, got
         ("epochs = 2", "epochs = 2\nclip_norm = 0.0", r"training\.clip_norm: Input should be greater than 0"),
         ("std = [0.25, 0.25, 0.25]", "std = [0.25]", r"data\.std\.1: Field required"),
         (SHARED, SHARED + '\npoints = 1', "throttle.points: .* greater than or equal to 2"),
+        ("epochs = 2", "epochs = true", r"training\.epochs: Input should be a valid integer"),
+        ("epochs = 2", 'epochs = "2"', r"training\.epochs: Input should be a valid integer"),
+        ("image_size = 32", "image_size = 32\nflip = 1", r"data\.flip: Input should be a valid boolean"),
+        ("image_size = 32", "image_size = 100000", r"data\.image_size: Input should be less than or equal to 4096"),
+        ('name = "good"', f'name = "good"\nseed = {2**63}', "seed: Input should be less than"),
+        ('name = "good"', 'name = ""', "name: String should have at least 1 character"),
+        ('name = "good"', 'name = "a\\nb"', r"name: 'a\\nb' must hold no control character"),
+        ('name = "good"', "name = " + "[" * 5000, "not valid TOML: "),
+        (SHARED, SHARED + '\npoints = 100000', "throttle.points: .* less than or equal to 1025"),
         # draws
         (DRAW, '"uniform"', r"throttle\.draw: " + TABLE + "'uniform'"),
         (DRAW, "{ u = 1 }", r"throttle\.draw: " + TABLE + r"\{'u': 1\}"),
@@ -169,6 +178,7 @@ TABLE = r"must be a table that names its kind, such as \{ kind = \"...\" \}, got
         (SGD, 'kind = "adam"\nbetas = [0.9, 1.0]', r"optimiser.adam.betas\.1: Input should be less than 1"),
         (RATE, 'kind = "step"', r"learning_rate: .*" + KINDS + "'constant', 'warmup_cosine', 'warm_restarts'"),
         (RATE, 'kind = "constant"', "learning_rate.constant.rate: Field required"),
+        (RATE, 'kind = "constant"\nrate = 1e39', "learning_rate.constant.rate: Input should be less than or equal"),
         (RATE, 'kind = "constant"\nrate = inf', "learning_rate.constant.rate: Input should be a finite number"),
         (RATE, 'kind = "warmup_cosine"\nhighest = 0', "learning_rate.warmup_cosine.highest: .* greater than 0"),
         (RATE, RATE + "\nwarmup_epochs = -1", "warmup_cosine.warmup_epochs: .* greater than or equal to 0"),
@@ -191,6 +201,8 @@ def test_fault_names_file_and_key(tmp_path: Path, good: str, bad: str, message: 
         ('architecture = "resnet_d"\nsizes = { channels = [8], blocks = [1, 1] }', "resnet_d: 1 stages have ch.*, 2"),
         ('architecture = "vgg"\nsizes = { channels = [16], convolutions = [1], order = "paper_dn" }',
          "vgg: .*got 'paper_dn'; only a network that can leave out whole blocks has a depthwise order"),
+        ('architecture = "vgg"\nsizes = { channels = [16], convolutions = [1], image_size = 64 }',
+         r"vgg with these sizes cannot read images of 32 x 32 pixels \(.*\); choose another image_size, or sizes that"),
     ],
 )  # fmt: skip
 def test_network_that_cannot_be_is_refused_before_any_training(tmp_path: Path, network: str, message: str) -> None:

@@ -12,9 +12,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,13 +25,16 @@ from tnn_edge.nn.components import Components
 from tnn_edge.nn.gate_file import load_gates
 from tnn_edge.nn.gating import GateVector
 from tnn_edge.nn.network import ThrottleableNetwork
-from tnn_edge.nn.norm import Statistics, load_statistics
+from tnn_edge.nn.norm import Statistics, load_statistics, read_statistics
 from tnn_edge.nn.registry import build_network
+from tnn_edge.whole_file import make_folder
 
 __all__ = [
     "RunDescription",
     "has_checkpoint",
+    "holds_run",
     "load_network",
+    "load_weights",
     "operating_points",
     "read_checkpoint",
     "read_run",
@@ -68,24 +72,42 @@ class RunDescription:
     architecture: str
     sizes: Mapping[str, Any]
     labels: Sequence[str]
-    image_size: int
-    mean: Sequence[float]
-    std: Sequence[float]
+    image_size: Annotated[int, Field(gt=0)]
+    mean: Annotated[Sequence[float], Field(min_length=3, max_length=3)]
+    std: Annotated[Sequence[float], Field(min_length=3, max_length=3)]
     statistics: Literal["shared", "per_point"]
     recipe: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     short_side: int | None = None
 
 
+_DESCRIPTION = TypeAdapter(RunDescription)
+
+
 def _replace(path: Path, write: Any) -> None:
     """Write a file so that the final name never holds half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write(partial)
         partial.replace(path)
+    except (OSError, SafetensorError) as err:
+        why = getattr(err, "strerror", None) or err
+        raise RunError(f"{path} cannot be written ({why}); make room for it or choose another folder") from err
     finally:
         partial.unlink(missing_ok=True)
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run has begun in a folder.
+
+    Raises:
+        RunError: nobody may look there.
+    """
+    try:
+        return (folder / _RUN).exists()
+    except OSError as err:
+        raise RunError(f"cannot look into {folder} ({err.strerror}); choose another folder") from err
 
 
 def write_run(run: Path, description: RunDescription) -> None:
@@ -102,15 +124,23 @@ def read_run(run: Path) -> RunDescription:
     """
     path = run / _RUN
     try:
-        fields = json.loads(path.read_text())
+        text = path.read_text()
+        fields = json.loads(text)
         version = fields.pop("format")
-        description = RunDescription(**fields) if version == FORMAT else None
+        if version != FORMAT:
+            raise RunError(f"{path}: format {version}, this version reads format {FORMAT}")
+        description = RunDescription(**fields)
+        _DESCRIPTION.validate_json(text, strict=True)
     except FileNotFoundError as err:
         raise RunError(f"{run} is not a training run: {_RUN} is missing; train one with train.classifier") from err
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+    except RunError:
+        raise
+    except ValidationError as err:
+        fault = err.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise RunError(f"{path}: damaged: {where}: {fault['msg']}; train the run again") from err
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as err:
         raise RunError(f"{path}: cannot be read ({err})") from err
-    if description is None:
-        raise RunError(f"{path}: format {version}, this version reads format {FORMAT}")
     return description
 
 
@@ -141,12 +171,36 @@ def read_checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], di
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            progress = json.loads(file.metadata()["progress"])
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as err:
+            progress = dict(json.loads(file.metadata()["progress"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as err:
         raise RunError(f"{path}: damaged checkpoint ({err})") from err
     weights = {name.removeprefix(_NETWORK): t for name, t in tensors.items() if name.startswith(_NETWORK)}
     extra = {name: t for name, t in tensors.items() if not name.startswith(_NETWORK)}
     return weights, extra, progress
+
+
+def load_weights(network: ThrottleableNetwork, weights: Mapping[str, Tensor], source: str, owner: str) -> None:
+    """Give a network exactly the tensors that it has.
+
+    Args:
+        network: whose weights are replaced.
+        weights: by state-dict name.
+        source: where they are from, for the error.
+        owner: which network, for the error.
+
+    Raises:
+        RunError: tensors are missing, left over or of another shape.
+    """
+    own = network.state_dict()
+    faults = {
+        "missing": [name for name in own if name not in weights],
+        "left over": [name for name in weights if name not in own],
+        "of another shape": [name for name in own if name in weights and own[name].shape != weights[name].shape],
+    }
+    if any(faults.values()):
+        told = "; ".join(f"{len(names)} {fault}, such as {names[0]}" for fault, names in faults.items() if names)
+        raise RunError(f"{source} does not fit {owner}: {told}")
+    network.load_state_dict(weights)
 
 
 def load_network(run: Path) -> ThrottleableNetwork:
@@ -157,11 +211,7 @@ def load_network(run: Path) -> ThrottleableNetwork:
     """
     description = read_run(run)
     network = build_network(description.architecture, description.sizes)
-    weights, _, _ = read_checkpoint(run)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as err:
-        raise RunError(f"{run}: the checkpoint does not fit the network that {_RUN} describes ({err})") from err
+    load_weights(network, read_checkpoint(run)[0], f"{run}: the checkpoint", f"the network that {_RUN} describes")
     gates = load_gates(run, Components.of(network.schedule))
     if gates is not None:
         network.schedule = gates
@@ -171,7 +221,13 @@ def load_network(run: Path) -> ThrottleableNetwork:
 def operating_points(description: RunDescription, network: ThrottleableNetwork) -> list[tuple[float, GateVector]]:
     """The operating points of a run's network: its recipe says how many, and of which draw."""
     recipe = description.recipe
-    return network.schedule.operating_points(recipe.get("seed", 0), recipe.get("throttle", {}).get("points"))
+    try:
+        seed, n_points = recipe.get("seed", 0), recipe.get("throttle", {}).get("points")
+        return network.schedule.operating_points(seed, n_points)
+    except (AttributeError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as err:
+        raise RunError(
+            f"the recipe in {_RUN} of {description.name} has a damaged seed or throttle.points: {err}"
+        ) from err
 
 
 def write_statistics_table(run: Path, table: Sequence[Statistics]) -> None:
@@ -202,10 +258,13 @@ def read_statistics_table(run: Path, network: ThrottleableNetwork) -> list[Stati
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as err:
         raise RunError(f"{path}: damaged ({err})") from err
-    norms = [name.removesuffix(".mean") for name in tensors if name.endswith(".mean")]
-    if any(len(tensor) != n_points for tensor in tensors.values()):
-        raise RunError(f"{path}: does not hold the {n_points} operating points of the network")
-    return [{norm: (tensors[f"{norm}.mean"][i], tensors[f"{norm}.var"][i]) for norm in norms} for i in range(n_points)]
+    own = read_statistics(network)
+    shapes = {f"{norm}.{kind}": (n_points, *mean.shape) for norm, (mean, _) in own.items() for kind in ("mean", "var")}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
+        raise RunError(
+            f"{path}: does not hold the {n_points} operating points of the network; delete it and resume the training"
+        )
+    return [{norm: (tensors[f"{norm}.mean"][i], tensors[f"{norm}.var"][i]) for norm in own} for i in range(n_points)]
 
 
 def use_point(network: ThrottleableNetwork, table: Sequence[Statistics] | None, point: int) -> None:

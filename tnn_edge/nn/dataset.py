@@ -30,6 +30,7 @@ __all__ = [
     "class_folders",
     "decoded",
     "empty_class",
+    "is_folder",
     "load_images",
     "normalised",
     "split_at_random",
@@ -98,6 +99,14 @@ def check_labels(labels: Sequence[str], expected: Sequence[str]) -> None:
         )
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; False also for a name that is too long to be one's."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def class_folders(split: Path) -> list[str]:
     """Names of the folders in a split's folder, sorted; none where it does not exist. Hidden ones are no classes."""
     if not split.is_dir():
@@ -138,7 +147,7 @@ def load_images(root: Path, split: Split, *, image_size: int) -> ImageSet:
     Raises:
         DatasetError: the folder does not hold the expected tree, or an image does not decode.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DatasetError(f"data folder {root} does not exist; {_LAYOUT.format(split=split)}")
     if (root / "cifar-10-batches-py").is_dir():
         return _from_torchvision(root, split, image_size)
@@ -147,7 +156,12 @@ def load_images(root: Path, split: Split, *, image_size: int) -> ImageSet:
         raise DatasetError(f"no {split} images below {root}; {_LAYOUT.format(split=split)}")
     labels = tuple(sorted({PurePosixPath(name).parts[1] for name, _ in files}))
     index = {label: i for i, label in enumerate(labels)}
-    images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
+    try:
+        images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
+    except MemoryError as err:
+        raise DatasetError(
+            f"{len(files)} images of {image_size} pixels do not fit in memory; make them smaller"
+        ) from err
     archives: dict[Path, zipfile.ZipFile] = {}
     try:
         for i, (name, place) in enumerate(files):

@@ -23,7 +23,7 @@ from tnn_edge.nn.codebook import Codebook
 from tnn_edge.nn.components import Components
 from tnn_edge.nn.controller import CONTROLLERS, Controller
 from tnn_edge.nn.learned_gates import LearnedGates
-from tnn_edge.whole_file import write_whole
+from tnn_edge.whole_file import make_folder, write_whole
 
 __all__ = ["GATE_FILE", "GateFile", "load_gates", "read_gate", "write_gate"]
 
@@ -73,7 +73,7 @@ def write_gate(run: Path, gate: GateFile) -> None:
         "progress": dict(gate.progress),
     }
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     write_whole(run / GATE_FILE, save(contiguous, metadata={"gate": json.dumps(record)}), "run folder")
 
 
@@ -106,16 +106,24 @@ def _parse(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> GateFile
     controller.load_state_dict(_within(tensors, _CONTROLLER))
     found = _within(tensors, _CODEBOOK)
     codebook = Codebook(codes=found["codes"], shares=found["shares"]) if found else None
-    if codebook is not None and codebook.codes.shape != (len(codebook.shares), len(components)):
-        raise ValueError(f"codes of shape {list(codebook.codes.shape)} for {len(components)} components")
+    if codebook is not None:
+        _check_codebook(codebook, len(components))
     return GateFile(
         components=components,
         controller=controller.eval(),
         codebook=codebook,
-        settings=record["settings"],
-        progress=record["progress"],
+        settings=dict(record["settings"]),
+        progress=dict(record["progress"]),
         training=_within(tensors, _TRAINING),
     )
+
+
+def _check_codebook(codebook: Codebook, n_components: int) -> None:
+    codes, shares = codebook.codes, codebook.shares
+    if shares.ndim != 1 or not len(shares) or codes.shape != (len(shares), n_components):
+        raise ValueError(f"codes of shape {list(codes.shape)} for {n_components} components")
+    if not ((codes == 0) | (codes == 1)).all() or not ((shares > 0) & (shares <= 1)).all():
+        raise ValueError("codes are 0 or 1, their shares above 0")
 
 
 def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

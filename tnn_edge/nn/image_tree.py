@@ -28,6 +28,7 @@ from tnn_edge.nn.dataset import (
     class_folders,
     decoded,
     empty_class,
+    is_folder,
     normalised,
     split_at_random,
 )
@@ -134,7 +135,7 @@ def read_image_tree(root: Path, split: Split, *, short_side: int, image_size: in
     Raises:
         DatasetError: the folder does not hold the split, a class has no image, or the splits' classes differ.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DatasetError(f"data folder {root} does not exist; {_LAYOUT}")
     folder, other = _folder(root, split), _folder(root, "test" if split == "train" else "train")
     labels = class_folders(folder)
