@@ -255,6 +255,7 @@ def test_same_padding_is_in_the_convolutions(exported: tuple[Path, Path]) -> Non
     assert pads == {"stem": [0, 0, 1, 1], "stage1_block1": [0, 0, 1, 1], "stage2_block1": [1, 1, 2, 2]}
 
 
+@pytest.mark.slow
 def test_linked_equals_a_static_export(exported: tuple[Path, Path], tmp_path: Path) -> None:
     run, bundle = exported
     export_static(run, 0.5, tmp_path / "half.onnx")

@@ -33,12 +33,14 @@ from train.untrained import write_untrained
 
 IMAGE_SIZE = 8
 GATES = ("nested", "independent", "blind", "contextual", "paper_dn")
-DEFAULT = {("vgg", "independent"), ("densenet", "nested")}
+DEFAULT = {("densenet", "nested")}
 """The others take as long and find little more."""
 
 
 def recipe_of(name: str, order: str) -> Recipe:
     architecture, sizes = SIZES[name]
+    if name == "resnet_d":
+        sizes = {"channels": [8, 12], "blocks": [1, 1]}  # every block takes a second to export
     fields = small_recipe("resnet_d", draw="per_example", statistics="shared").model_dump()
     fields["name"] = f"{name}_{order}"
     fields["network"] = {"architecture": architecture, "sizes": {**sizes, "n_classes": 4, "order": order}}
@@ -160,7 +162,7 @@ def test_a_gate_of_another_network_is_refused(tmp_path: Path) -> None:
     learn_gate(tmp_path / "b", load_network(tmp_path / "b"), "blind")
     (tmp_path / "b" / "gate.safetensors").rename(tmp_path / "a" / "gate.safetensors")
     with pytest.raises(
-        RunError, match=r"gate\.safetensors decides on 16 components of 4 modules, the network has 4 of 4"
+        RunError, match=r"gate\.safetensors decides on 16 components of 4 modules, the network has 2 of 2"
     ):
         load_network(tmp_path / "a")
 
