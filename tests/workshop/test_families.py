@@ -71,7 +71,7 @@ def learn_gate(run: Path, network: ThrottleableNetwork, kind: str) -> None:
 def bundle_of(name: str, gate: str, folder: Path) -> tuple[Path, Path]:
     """A run of random weights, and its bundle."""
     run, bundle = folder / "run", folder / "bundle"
-    write_untrained(recipe_of(name, "nested" if gate in CONTROLLERS else gate), run, colours(64))
+    write_untrained(recipe_of(name, "nested" if gate in CONTROLLERS else gate), run, colours(64, size=IMAGE_SIZE))
     if gate in CONTROLLERS:
         learn_gate(run, load_network(run), gate)
     export_bundle(run, bundle)
@@ -92,7 +92,7 @@ def test_the_bundle_of_every_network_and_gate_proves_itself(name: str, gate: str
     with tnn_edge.load(bundle, device="cpu", cache=tmp_path / "cache") as engine:
         checked = verify(engine)
         assert checked.faults == ()
-        assert len(engine.points) > 2
+        assert len(engine.points) > 1
         assert (engine.gate_network is not None) == (gate == "contextual")
         if gate == "nested":
             half = engine.points[len(engine.points) // 2].u
@@ -101,6 +101,20 @@ def test_the_bundle_of_every_network_and_gate_proves_itself(name: str, gate: str
                 engine, static={half: tmp_path / "half.onnx"}, chained=True, rounds=2
             )  # checks its answer
             assert timed.points[0].against_static is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["nested", "independent"])
+@pytest.mark.parametrize("name", SIZES)
+def test_points_with_statistics_of_their_own_prove_themselves(name: str, order: str, tmp_path: Path) -> None:
+    fields = recipe_of(name, order).model_dump()
+    fields["throttle"] |= {"statistics": "per_point", "statistics_images": 64}
+    write_untrained(Recipe.model_validate(fields), tmp_path / "run", colours(64, size=IMAGE_SIZE))
+    export_bundle(tmp_path / "run", tmp_path / "bundle")
+    with tnn_edge.load(tmp_path / "bundle", device="cpu", cache=tmp_path / "cache") as engine:
+        assert verify(engine).faults == ()
+        own = [point.statistics for point in engine.points]
+        assert (own == [*range(len(own) - 1), None]) == (name != "vgg without norm")
 
 
 def test_a_learned_gate_has_the_vectors_that_its_controller_asks_for(tmp_path: Path) -> None:

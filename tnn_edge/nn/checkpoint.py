@@ -241,13 +241,13 @@ def write_statistics_table(run: Path, table: Sequence[Statistics]) -> None:
 
 
 def read_statistics_table(run: Path, network: ThrottleableNetwork) -> list[Statistics] | None:
-    """The statistics of each operating point, u rising; None where all share the checkpoint's.
+    """The statistics of each operating point, u rising; None where all share the checkpoint's, or there are none.
 
     Raises:
         RunError: the recipe asks for statistics per point and the run holds none, or others.
     """
-    description = read_run(run)
-    if description.statistics == "shared":
+    description, own = read_run(run), read_statistics(network)
+    if description.statistics == "shared" or not own:
         return None
     path = run / _STATISTICS
     if not path.is_file():
@@ -258,7 +258,6 @@ def read_statistics_table(run: Path, network: ThrottleableNetwork) -> list[Stati
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as err:
         raise RunError(f"{path}: damaged ({err})") from err
-    own = read_statistics(network)
     shapes = {f"{norm}.{kind}": (n_points, *mean.shape) for norm, (mean, _) in own.items() for kind in ("mean", "var")}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
         raise RunError(
