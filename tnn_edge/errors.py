@@ -5,6 +5,7 @@ TnnEdgeError
 ├── ConfigError          a policy or configuration file that does not hold (ValueError)
 ├── DeviceError          a battery or sensor that must be there and is not (OSError)
 ├── InputError           an array of the wrong shape or dtype  (ValueError)
+├── LimitError           a limit on time, energy or accuracy that no operating point meets (ValueError)
 ├── BundleError          a bundle that is damaged or unsound   (ValueError)
 │   └── SchemaError      a manifest this version cannot read   (ValueError)
 ├── RunError             a training run that cannot be used    (ValueError)
@@ -22,6 +23,7 @@ __all__ = [
     "DatasetError",
     "DeviceError",
     "InputError",
+    "LimitError",
     "MissingExtraError",
     "PlanError",
     "ProviderError",
@@ -52,6 +54,10 @@ class DeviceError(TnnEdgeError, OSError):
 
 class InputError(TnnEdgeError, ValueError):
     """An input array has the wrong shape or dtype."""
+
+
+class LimitError(TnnEdgeError, ValueError):
+    """A limit on time, energy or accuracy is no limit, cannot be told, or no operating point meets it."""
 
 
 class BundleError(TnnEdgeError, ValueError):
