@@ -126,8 +126,8 @@ def test_a_truncated_manifest_is_named(bundle_copy: Path) -> None:
 
 def test_a_manifest_too_large_to_be_one_is_not_read(bundle_copy: Path) -> None:
     with (bundle_copy / MANIFEST).open("r+b") as file:
-        file.truncate(16 * 2**20 + 1)
-    with pytest.raises(BundleError, match=re.escape(f"{bundle_copy / MANIFEST} is larger than {16 * 2**20} bytes")):
+        file.truncate(2 * 2**20 + 1)
+    with pytest.raises(BundleError, match=re.escape(f"{bundle_copy / MANIFEST} is larger than {2 * 2**20} bytes")):
         open_bundle(bundle_copy)
 
 
@@ -226,7 +226,7 @@ HOSTILE = {
     "complex": (npz(inputs=np.zeros((2, 3, 32, 32), np.complex64)), "inputs.npy holds complex64, not float32"),
     "double": (npz(inputs=np.zeros((2, 3, 32, 32))), "inputs.npy holds float64, not float32"),
     "other byte order": (npz(inputs=np.zeros((2, 3, 32, 32), ">f4")), "inputs.npy holds >f4, not float32"),
-    "bomb": (with_size(deflated(), 2**28 + 1), "bytes unpacked, at most 268435456 are allowed"),
+    "bomb": (with_size(deflated(), 2**28 + 1), "bytes unpacked, at most 209715200 are allowed"),
     "two of one name": (repeated(), "two arrays have one name"),
 }
 
@@ -322,14 +322,14 @@ def test_a_bundle_reached_through_a_link_opens(bundle_copy: Path, tmp_path: Path
 
 def refuse_to(action: str, name: str, error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the system refuse an action on the paths that end in `name`: root, who runs tests too, may do anything."""
-    allowed = getattr(Path, action)
+    allowed = getattr(os, action)
 
-    def refused(path: Path, *args: Any, **kwargs: Any) -> Any:
-        if path.name == name:
+    def refused(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if os.fspath(path).endswith(f"/{name}"):
             raise error
         return allowed(path, *args, **kwargs)
 
-    monkeypatch.setattr(Path, action, refused)
+    monkeypatch.setattr(os, action, refused)
 
 
 @pytest.mark.parametrize(("action", "name"), [("open", MANIFEST), ("open", "weights.bin"), ("lstat", "weights.bin")])
@@ -349,9 +349,9 @@ def test_a_file_where_a_folder_must_be_leaves_its_files_missing(bundle_copy: Pat
         open_bundle(bundle_copy)
 
 
-def test_a_manifest_that_is_a_folder_cannot_be_read(tmp_path: Path) -> None:
+def test_a_manifest_that_is_a_folder_is_no_plain_file(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).mkdir()
-    with pytest.raises(BundleError, match=r"manifest\.json cannot be read: Is a directory; give this user"):
+    with pytest.raises(BundleError, match=r"manifest\.json must be a plain file of its own, not a link"):
         open_bundle(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 import tokenize
 import zipfile
@@ -19,7 +20,11 @@ __all__ = ["FloatArray", "read_npz"]
 
 FloatArray = npt.NDArray[np.float32]
 
-_MAX_BYTES = 256 * 2**20
+_MAX_BYTES = 200 * 2**20  # one image of the largest size that a manifest may name
+_MAX_DIRECTORY_BYTES = 2**20
+_PART_BYTES = 2**20
+_LOCATOR_64_BYTES = 20  # a directory of 64 bits has its sizes elsewhere
+_END = struct.Struct("<4s4H2LH")  # of an archive: signature, four counts, size and place of its directory, comment
 _ENCRYPTED = 0x1
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _DAMAGED = (  # what zipfile, zlib and NumPy's header parser raise on bytes that are none of theirs
@@ -33,9 +38,10 @@ def read_npz(path: Path) -> dict[str, FloatArray]:
 
     Raises:
         BundleError: no archive of float32 arrays, encrypted, packed in another way than stored or deflated, sizes
-            that contradict each other, or more than 256 MB.
+            that contradict each other, or more than 200 MB.
     """
     try:
+        _check_directory(path)
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _check_members(members)
@@ -46,6 +52,24 @@ def read_npz(path: Path) -> dict[str, FloatArray]:
             return arrays
     except _DAMAGED as err:
         raise BundleError(f"{path}: cannot be read ({str(err) or type(err).__name__}); copy the bundle again") from err
+
+
+def _check_directory(path: Path) -> None:
+    """Of an archive: `zipfile` reads all of it before it tells how many members there are."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LOCATOR_64_BYTES - _END.size))
+        tail = file.read()
+    end = tail[-_END.size :]
+    if len(end) < _END.size:
+        raise ValueError("not an archive")
+    signature, *_, directory_bytes, _, comment_bytes = _END.unpack(end)
+    if signature != b"PK\5\6" or comment_bytes or tail.startswith(b"PK\6\7"):
+        raise ValueError("not an archive, or one with a comment or of 64 bits")
+    if size > _MAX_BYTES or directory_bytes > _MAX_DIRECTORY_BYTES:
+        raise ValueError(
+            f"{size} bytes and a directory of {directory_bytes}, at most {_MAX_BYTES} and {_MAX_DIRECTORY_BYTES}"
+        )
 
 
 def _check_members(members: list[zipfile.ZipInfo]) -> None:
@@ -70,5 +94,11 @@ def _read_array(file: IO[bytes], member: zipfile.ZipInfo) -> FloatArray:
     n_bytes = member.file_size - file.tell()
     if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != n_bytes:
         raise ValueError(f"{member.filename} holds {n_bytes} bytes, not those of shape {list(shape)}")
-    values = np.frombuffer(file.read(), dtype)
-    return np.array(values.reshape(shape, order="F" if is_fortran else "C"), order="C")
+    values = np.empty(math.prod(shape), dtype)
+    rest = values.data.cast("B")
+    while part := file.read(min(len(rest), _PART_BYTES)):  # one read of all would hold it twice
+        rest[: len(part)] = part
+        rest = rest[len(part) :]
+    if len(rest):
+        raise ValueError(f"{member.filename} is cut short")
+    return np.asarray(values.reshape(shape, order="F" if is_fortran else "C"), order="C")

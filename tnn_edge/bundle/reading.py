@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from tnn_edge.bundle.arrays import FloatArray, read_npz
 from tnn_edge.bundle.manifest import FileSpec, Manifest, parse_manifest
+from tnn_edge.bundle.strict_json import check_json
 from tnn_edge.errors import BundleError
 
 __all__ = ["GOLDEN", "MANIFEST", "STATISTICS", "Bundle", "file_sha256", "open_bundle"]
 
 MANIFEST, GOLDEN, STATISTICS = "manifest.json", "golden.npz", "statistics.npz"
-_MANIFEST_LIMIT_BYTES = 16 * 2**20
+_MANIFEST_LIMIT_BYTES = 2 * 2**20
+_MAX_FILES = 4096
+_MAX_BYTES = 2 * 2**30
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
+        return _sha256(file)
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while part := file.read(2**20):
+        digest.update(part)
     return digest.hexdigest()
 
 
@@ -90,16 +99,35 @@ class Bundle:
         return arrays
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """A plain file of one link, open to read. What is checked is what was opened, and a FIFO is not waited for."""
+    linked = f"{path} must be a plain file of its own, not a link; copy the bundle without links"
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise BundleError(linked)
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise BundleError(linked)
+        yield file
+
+
 def _check_file(path: Path, spec: FileSpec) -> None:
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        raise BundleError(f"{path} must be a plain file of its own, not a link; copy the bundle without links")
-    if status.st_size != spec.bytes:
-        raise BundleError(f"{path} has {status.st_size} bytes, its manifest says {spec.bytes}; copy the bundle again")
-    if file_sha256(path) != spec.sha256:
-        raise BundleError(
-            f"{path} is damaged or was edited (SHA-256 differs from the manifest's); copy the bundle again"
-        )
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != spec.bytes:
+            raise BundleError(f"{path} has {size} bytes, its manifest says {spec.bytes}; copy the bundle again")
+        if _sha256(file) != spec.sha256:
+            raise BundleError(
+                f"{path} is damaged or was edited (SHA-256 differs from the manifest's); copy the bundle again"
+            )
+
+
+def _check_sizes(path: Path, files: Mapping[str, FileSpec]) -> None:
+    if len(files) > _MAX_FILES:
+        raise BundleError(f"{path}: {len(files)} files, at most {_MAX_FILES} are allowed in a bundle")
+    if (total := sum(spec.bytes for spec in files.values())) > _MAX_BYTES:
+        raise BundleError(f"{path}: {total} bytes in all files, at most {_MAX_BYTES} are allowed in a bundle")
 
 
 @contextmanager
@@ -116,7 +144,7 @@ def _reading(path: Path, missing: str) -> Iterator[None]:
 
 def _read_manifest(path: Path) -> bytes:
     missing = f"{path} is not a bundle: {MANIFEST} is missing"
-    with _reading(path / MANIFEST, missing), (path / MANIFEST).open("rb") as file:
+    with _reading(path / MANIFEST, missing), _opened(path / MANIFEST) as file:
         data = file.read(_MANIFEST_LIMIT_BYTES + 1)
     if len(data) > _MANIFEST_LIMIT_BYTES:
         raise BundleError(f"{path / MANIFEST} is larger than {_MANIFEST_LIMIT_BYTES} bytes")
@@ -128,7 +156,8 @@ def open_bundle(path: Path | str) -> Bundle:
 
     Raises:
         SchemaError: the manifest does not fit the schema.
-        BundleError: a file is missing, edited, truncated, a link or not to be read, or the path is not UTF-8.
+        BundleError: a file is missing, edited, truncated, a link or not to be read, there are too many bytes or files,
+            or the path is not UTF-8.
     """
     path = Path(path)
     try:
@@ -141,7 +170,9 @@ def open_bundle(path: Path | str) -> Bundle:
         text = data.decode()
     except UnicodeDecodeError as err:
         raise BundleError(f"{manifest_path}: not UTF-8 ({err}); the bundle is damaged, copy it again") from err
+    check_json(text, str(manifest_path))
     manifest = parse_manifest(text, str(manifest_path))
+    _check_sizes(manifest_path, manifest.files)
     for name, spec in manifest.files.items():
         file = path / name
         with _reading(file, f"{file} is missing; the bundle is incomplete, copy it again"):

@@ -6,45 +6,46 @@ are checked here on the parsed protobuf, before either loads a weight.
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
 import onnx
 from google.protobuf.message import DecodeError
 
+from tnn_edge.bundle.graph_rules import ALLOWED_OPERATORS, check_graph
 from tnn_edge.bundle.manifest import GateNetworkSpec
-from tnn_edge.bundle.reading import Bundle
+from tnn_edge.bundle.reading import MANIFEST, Bundle
+from tnn_edge.bundle.tensor_data import tensor_bytes
 from tnn_edge.bundle.tensors import check_statistics, check_tensors, norm_statistics
 from tnn_edge.errors import BundleError
 
 __all__ = ["ALLOWED_OPERATORS", "check_structure"]
 
-ALLOWED_OPERATORS = frozenset(
-    "Add AveragePool BatchNormalization Clip Concat Conv Flatten Gemm GlobalAveragePool HardSigmoid HardSwish Identity "
-    "MatMul MaxPool Mul ReduceMean Relu Reshape Sigmoid Softmax".split()
-)
+_MAX_BLOCKS = 1024
+_MAX_POINTS = 256
+_MAX_MODEL_BYTES = 2 * 2**20  # parsed, a node of two bytes takes more than a hundred
+_MAX_MODELS_BYTES = 16 * 2**20
 _MAX_NODES = 10_000
-_MAX_TENSOR_BYTES = 2**31
-_MAX_ATTRIBUTE = 2**20  # far above any size of a network, far below where a size of int64 overflows
-_LEAST = {"group": 1, "strides": 1, "dilations": 1, "kernel_shape": 1, "pads": 0}
 
 
 def check_structure(bundle: Bundle) -> None:
     """Check every block of a bundle.
 
     Raises:
-        BundleError: a block is no ONNX model, uses an operator or a domain that is not allowed, holds functions or
-            subgraphs, reads data outside the bundle, fails the ONNX checker, or does not fit the slice map and the
-            statistics.
+        BundleError: too many blocks, operating points or nodes; a block is too large, is no ONNX model, uses an
+            operator or a domain that is not allowed, holds functions or subgraphs, reads data outside the bundle or
+            twice, fails the ONNX checker, or does not fit the slice map and the statistics.
     """
-    if bundle.manifest.gate_network is not None:
-        _check_gate_network(bundle, bundle.manifest.gate_network)
+    _check_counts(bundle)
     opset: int | None = None
     gates = {gate.name: len(gate.weights) for gate in bundle.manifest.gates}
     norms: dict[str, tuple[int, float]] = {}
+    n_bytes = n_nodes = 0
+    if bundle.manifest.gate_network is not None:
+        n_bytes = _check_gate_network(bundle, bundle.manifest.gate_network)
     for block in bundle.manifest.blocks:
         path = bundle.path / block.file
-        model = _checked_model(path, bundle)
+        model, its_bytes = _checked_model(bundle, block.file)
+        n_bytes, n_nodes = n_bytes + its_bytes, n_nodes + len(model.graph.node)
+        if n_nodes > _MAX_NODES:
+            raise BundleError(f"{path}: {n_nodes} nodes with the blocks before it, at most {_MAX_NODES} are allowed")
         own_opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
         opset = own_opset if opset is None else opset
         if own_opset != opset:
@@ -54,28 +55,57 @@ def check_structure(bundle: Bundle) -> None:
             raise BundleError(f"{path}: reads {inputs} and gives {outputs}, the manifest says otherwise")
         check_tensors(model.graph, block, gates, path)
         norms |= norm_statistics(model.graph, block)
+    _check_bytes(bundle, n_bytes)
     check_statistics(bundle, norms)
 
 
-def _checked_model(path: Path, bundle: Bundle) -> onnx.ModelProto:
+def _check_counts(bundle: Bundle) -> None:
+    manifest, path = bundle.manifest, bundle.path / MANIFEST
+    for kind, n, most in (
+        ("blocks", len(manifest.blocks), _MAX_BLOCKS),
+        ("operating points", len(manifest.operating_points), _MAX_POINTS),
+    ):
+        if n > most:
+            raise BundleError(f"{path}: {n} {kind}, at most {most} are allowed")
+    total = sum(manifest.files[block.file].bytes for block in manifest.blocks)
+    if total > _MAX_MODELS_BYTES:
+        raise BundleError(f"{path}: blocks of {total} bytes without their weights, at most {_MAX_MODELS_BYTES}")
+
+
+def _check_bytes(bundle: Bundle, n_bytes: int) -> None:
+    """Every tensor has bytes of its own, so that reading them takes no more memory than the files."""
+    there = sum(spec.bytes for spec in bundle.manifest.files.values())
+    if n_bytes > there:
+        raise BundleError(
+            f"{bundle.path}: the tensors of the blocks take {n_bytes} bytes, all files {there}; some are read twice"
+        )
+
+
+def _checked_model(bundle: Bundle, file: str) -> tuple[onnx.ModelProto, int]:
+    """A model without its external data, and the bytes of all its tensors."""
+    path, size = bundle.path / file, bundle.manifest.files[file].bytes
+    if size > _MAX_MODEL_BYTES:
+        raise BundleError(
+            f"{path}: {size} bytes, at most {_MAX_MODEL_BYTES} are allowed; large tensors belong into a file beside it"
+        )
     try:
         model = onnx.load_model(str(path), load_external_data=False)
     except (DecodeError, ValueError, OSError) as err:
         raise BundleError(f"{path}: not an ONNX model ({err})") from err
-    for tensor in model.graph.initializer:
-        _check_tensor(tensor, path, bundle)
-    _check_nodes(model, path)
+    n_bytes = sum(tensor_bytes(tensor, path, file, bundle.manifest.files) for tensor in model.graph.initializer)
+    check_graph(model, path)
     try:
         onnx.checker.check_model(str(path))
     except (onnx.checker.ValidationError, ValueError) as err:
         raise BundleError(f"{path}: fails the ONNX checker: {str(err).splitlines()[0]}") from err
-    return model
+    return model, n_bytes
 
 
-def _check_gate_network(bundle: Bundle, spec: GateNetworkSpec) -> None:
+def _check_gate_network(bundle: Bundle, spec: GateNetworkSpec) -> int:
+    """Check the gate network, and tell the bytes of its tensors."""
     path = bundle.path / spec.file
-    graph = _checked_model(path, bundle).graph
-    found = [(value.name, _shape(value)) for value in (*graph.input, *graph.output)]
+    model, n_bytes = _checked_model(bundle, spec.file)
+    found = [(value.name, _shape(value)) for value in (*model.graph.input, *model.graph.output)]
     manifest = bundle.manifest
     declared = [
         (spec.image, list(manifest.input.shape)),
@@ -84,61 +114,8 @@ def _check_gate_network(bundle: Bundle, spec: GateNetworkSpec) -> None:
     ]
     if found != declared:
         raise BundleError(f"{path}: reads and gives {found}, the manifest says {declared}")
+    return n_bytes
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int]:
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-
-
-def _check_nodes(model: onnx.ModelProto, path: Path) -> None:
-    if model.functions:
-        raise BundleError(f"{path}: local functions are not allowed in a bundle")
-    if model.graph.sparse_initializer:
-        raise BundleError(f"{path}: sparse tensors are not allowed in a bundle")
-    if len(model.graph.node) > _MAX_NODES:
-        raise BundleError(f"{path}: {len(model.graph.node)} nodes, at most {_MAX_NODES} are allowed")
-    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Conv" and (len(node.input) < 2 or ranks.get(node.input[1]) != 4):
-            raise BundleError(f"{path}: a convolution's weight must be an initializer of four dimensions")
-        if node.domain not in ("", "ai.onnx") or node.op_type not in ALLOWED_OPERATORS:
-            name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-            raise BundleError(f"{path}: operator {name} is not allowed in a bundle")
-        if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
-            raise BundleError(f"{path}: {node.op_type} holds a subgraph, which is not allowed in a bundle")
-        _check_attributes(node, path)
-
-
-def _check_attributes(node: onnx.NodeProto, path: Path) -> None:
-    for attribute in node.attribute:
-        least = _LEAST.get(attribute.name, -_MAX_ATTRIBUTE)
-        numbers = [attribute.i] if attribute.type == onnx.AttributeProto.INT else attribute.ints
-        for number in numbers:
-            if not least <= number <= _MAX_ATTRIBUTE:
-                raise BundleError(
-                    f"{path}: {node.op_type} has {attribute.name} {number}, it must lie in [{least}, {_MAX_ATTRIBUTE}]"
-                )
-
-
-def _check_tensor(tensor: onnx.TensorProto, path: Path, bundle: Bundle) -> None:
-    try:
-        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except KeyError as err:
-        raise BundleError(f"{path}: tensor {tensor.name} is of unknown type {tensor.data_type}") from err
-    size = math.prod(tensor.dims) * itemsize
-    if any(d < 0 for d in tensor.dims) or size > _MAX_TENSOR_BYTES:
-        raise BundleError(f"{path}: tensor {tensor.name} of shape {list(tensor.dims)} is too large")
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        if tensor.HasField("raw_data") and len(tensor.raw_data) != size:  # older checkers let it pass
-            raise BundleError(f"{path}: tensor {tensor.name} holds {len(tensor.raw_data)} bytes, its shape {size}")
-        return
-    place = {entry.key: entry.value for entry in tensor.external_data}
-    inner = (Path(path.relative_to(bundle.path)).parent / place.get("location", "")).as_posix()
-    if inner not in bundle.manifest.files:
-        raise BundleError(f"{path}: tensor {tensor.name} reads {inner!r}, which the manifest does not list")
-    try:
-        offset, length = int(place.get("offset", "0")), int(place["length"])
-    except (KeyError, ValueError) as err:
-        raise BundleError(f"{path}: tensor {tensor.name} has no readable offset and length") from err
-    if offset < 0 or length != size or offset + length > bundle.manifest.files[inner].bytes:
-        raise BundleError(f"{path}: tensor {tensor.name} reads past the end of {inner} or has another size")
