@@ -17,7 +17,7 @@ from tnn_edge.bundle import BlockSpec, Bundle, TensorSpec
 from tnn_edge.runtime.passes import FoldNormalisation, RemoveAbsentBranches, RemoveRepeatedRelu, SliceComponents
 from tnn_edge.runtime.passes.constants import FloatArray
 
-__all__ = ["LINKER_VERSION", "link", "link_block", "link_blocks"]
+__all__ = ["LINKER_VERSION", "absent_branches", "block_statistics", "link", "link_block", "link_blocks"]
 
 LINKER_VERSION = 3
 """Raised whenever the linker's output changes: part of the plan cache's key."""
@@ -41,8 +41,8 @@ def link_blocks(bundle: Bundle, gates: Mapping[str, str]) -> Iterator[tuple[Bloc
 def link_block(bundle: Bundle, block: BlockSpec, gates: Mapping[str, str]) -> ir.Model | None:
     """One block as the gate vector leaves it, None where nothing is left; shapes at its borders to others are open."""
     model = ir.external_data.load_to_model(ir.load(bundle.path / block.file))
-    FoldNormalisation(_statistics(bundle, block, bundle.manifest.statistics_for(gates)))(model)
-    if absent := _absent(block, gates):
+    FoldNormalisation(block_statistics(bundle, block, bundle.manifest.statistics_for(gates)))(model)
+    if absent := absent_branches(block, gates):
         RemoveAbsentBranches(absent)(model)
     if model.graph.outputs[0] is model.graph.inputs[0]:
         return None
@@ -78,7 +78,8 @@ def link(bundle: Bundle, gates: Mapping[str, str]) -> ir.Model:
     return joined
 
 
-def _statistics(bundle: Bundle, block: BlockSpec, row: int | None) -> dict[str, FloatArray]:
+def block_statistics(bundle: Bundle, block: BlockSpec, row: int | None) -> dict[str, FloatArray]:
+    """Normalisation statistics of one block in one row; empty for None, which is those in the block."""
     if row is None:
         return {}
     prefix = f"{block.name}/"
@@ -87,7 +88,7 @@ def _statistics(bundle: Bundle, block: BlockSpec, row: int | None) -> dict[str, 
     }
 
 
-def _absent(block: BlockSpec, gates: Mapping[str, str]) -> list[str]:
+def absent_branches(block: BlockSpec, gates: Mapping[str, str]) -> list[str]:
     """The block's branches of which the component, or every component, is off."""
     if block.gate is None:
         return []
