@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from export.bundle import export_bundle
+from export.int8 import print_quantisation
+from export.quantise import N_CALIBRATION
 from tnn_edge.cli.light import print_light
 from tnn_edge.cli.program import program
 from tnn_edge.errors import RunError
 from tnn_edge.nn.checkpoint import read_run
 from tnn_edge.nn.data_folder import read_split
+from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.image_tree import ImageTree
 
 
@@ -31,14 +34,21 @@ def main(
             help="Held-out images, spread evenly, for accuracy by light; 0 leaves that table away.",
         ),
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Calibrate on training images, so that the bundle can run in int8 too.")
+    ] = False,
+    calibration_images: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Training images to calibrate on.")
+    ] = N_CALIBRATION,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read the images of a folder ahead.")] = 4,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
 ) -> None:
     """Export a trained network as per-block ONNX subgraphs with slice map, golden outputs and model card."""
-    if light_images and data is None:
+    if (light_images or int8) and data is None:
         raise typer.BadParameter("name the data folder that holds the images", param_hint="--data")
-    held_out = None
+    held_out: ImageSet | None = None
+    training: ImageSet | ImageTree | None = None
     if data is not None:
         description = read_run(run)
         settings = description.recipe.get("data")
@@ -49,13 +59,24 @@ def main(
             data, "train", image_size=description.image_size, short_side=description.short_side, workers=workers
         )
         images.check_labels(description.labels)
-        _, chosen = images.hold_out(n_held_out)
+        training, chosen = images.hold_out(n_held_out)
         held_out = chosen.load() if isinstance(chosen, ImageTree) else chosen
-    manifest = export_bundle(run, out, data=held_out, light_images=light_images, licence=licence, overwrite=overwrite)
+    manifest = export_bundle(
+        run,
+        out,
+        data=held_out,
+        light_images=light_images,
+        training=training if int8 else None,
+        n_calibration=calibration_images,
+        licence=licence,
+        overwrite=overwrite,
+    )
     size = sum(file.bytes for file in manifest.files.values())
     typer.echo(f"{out}: {len(manifest.blocks)} blocks, {len(manifest.operating_points)} points, {size / 1e6:.1f} MB")
     if manifest.light is not None:
         print_light(manifest.light, [point.u for point in manifest.operating_points], name=manifest.name)
+    if manifest.quantisation is not None:
+        print_quantisation(manifest)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from export.card import LIGHT_PICTURE, model_card
 from export.gate_network import export_gate_network, golden_gate
 from export.golden import golden_outputs
 from export.light import evenly_spread, measure_light
+from export.quantise import N_CALIBRATION, add_quantisation
 from tnn_edge.bundle import FileSpec, GateSpec, InputSpec, Manifest, OperatingPoint
 from tnn_edge.bundle.light_plot import draw_light_png
 from tnn_edge.bundle.manifest import SCHEMA_VERSION, parse_manifest
@@ -35,6 +36,7 @@ from tnn_edge.nn.checkpoint import (
 from tnn_edge.nn.dataset import ImageSet, normalised
 from tnn_edge.nn.evaluation import evaluate
 from tnn_edge.nn.gating import GateVector, utilisation
+from tnn_edge.nn.image_tree import ImageTree
 from tnn_edge.nn.learned_gates import GateNetwork, LearnedGates
 from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.nn.norm import Statistics
@@ -103,6 +105,8 @@ def export_bundle(
     *,
     data: ImageSet | None = None,
     light_images: int | None = None,
+    training: ImageSet | ImageTree | None = None,
+    n_calibration: int = N_CALIBRATION,
     licence: str = "unknown",
     overwrite: bool = False,
 ) -> Manifest:
@@ -114,6 +118,8 @@ def export_bundle(
         data: images that the training did not see, for golden inputs, accuracy and confidence; without them the
             golden inputs are noise and the bundle has no accuracy.
         light_images: how many of them to measure accuracy by light on, spread evenly; None for all, 0 for no table.
+        training: images that the training saw; with them, and `data`, the bundle can run in int8 too.
+        n_calibration: how many of them to measure the ranges of activations on.
         licence: under which the weights may be used.
         overwrite: replace `out`.
 
@@ -172,6 +178,8 @@ def export_bundle(
         files = {**manifest.files, card.name: FileSpec(bytes=card.stat().st_size, sha256=file_sha256(card))}
         manifest = manifest.model_copy(update={"files": files})
         (folder / MANIFEST).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
+        if training is not None and data is not None:
+            manifest = add_quantisation(folder, training, data, n_calibration)
     return manifest
 
 

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from tnn_edge.bundle import LightTable, Manifest
+from tnn_edge.bundle import LightTable, Manifest, QuantisationSpec
 from tnn_edge.nn.checkpoint import RunDescription
 
-__all__ = ["LIGHT_PICTURE", "model_card"]
+__all__ = ["LIGHT_PICTURE", "model_card", "with_quantisation"]
 
 LIGHT_PICTURE = "light.png"
 """File of the bundle."""
@@ -19,6 +19,9 @@ _MEASURED = (
     "Accuracy and confidence on held-out training images, with PyTorch; MACs of the sliced network (one multiply-add "
     "is one MAC; bias, normalisation and activation not counted)."
 )
+_MAKING = "## How it was made"
+_INT8 = "## In 8-bit integers"
+_POINT = 0.01
 
 
 def model_card(manifest: Manifest, run: RunDescription) -> str:
@@ -46,7 +49,7 @@ def model_card(manifest: Manifest, run: RunDescription) -> str:
             *rows,
             "",
             *([] if manifest.light is None else _light(manifest.light, [p.u for p in manifest.operating_points])),
-            "## How it was made",
+            _MAKING,
             "",
             "| | |",
             "|---|---|",
@@ -121,6 +124,59 @@ def _light(table: LightTable, dial: list[float]) -> list[str]:
         *rows,
         "",
     ]
+
+
+def with_quantisation(card: str, manifest: Manifest) -> str:
+    """A model card with what int8 costs, in the place of what it said of that before."""
+    spec = manifest.quantisation
+    assert spec is not None
+    before, making, after = card.partition(_MAKING)
+    before = before.partition(_INT8)[0].rstrip()
+    return f"{before}\n\n" + "\n".join([*_int8(spec, [p.u for p in manifest.operating_points]), making]) + after
+
+
+def _int8(spec: QuantisationSpec, dial: list[float]) -> list[str]:
+    seven, eight = spec.weights
+    columns = (spec.float32_accuracy, eight.accuracy, seven.accuracy, eight.agreement, seven.agreement)
+    rows = [
+        f"| {u:.4f} | " + " | ".join(f"{share:.4f}" for share in shares) + " |"
+        for u, *shares in zip(dial, *columns, strict=True)
+    ]
+    return [
+        _INT8,
+        "",
+        f"Share of right answers on {spec.n_images} held-out images through ONNX Runtime, and share of answers that "
+        "are those of float32. Weights have 8 bits where the CPU has 8-bit dot products (VNNI; Arm), else 7. The "
+        f"ranges of the activations were measured at each point on {spec.n_calibration} training images; "
+        + (
+            "they reach from the least to the largest number."
+            if spec.kept == 1
+            else f"on {spec.kept:.0%} of these images a range leaves no number below it, nor above."
+        ),
+        "",
+        "| u from | float32 | int8 | int8, 7-bit weights | agreement | agreement, 7-bit weights |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        _losses(spec, dial),
+        "",
+    ]
+
+
+def _losses(spec: QuantisationSpec, dial: list[float]) -> str:
+    """Where more than a point of accuracy is lost, and whether the width of the weights is why."""
+    lost = [
+        f"{before - after:.4f} at u = {u:.4f} with {each.bits}-bit weights"
+        for each in spec.weights
+        for u, before, after in zip(dial, spec.float32_accuracy, each.accuracy, strict=True)
+        if before - after > _POINT + 1e-9
+    ]
+    if not lost:
+        return "No point loses more than one percentage point of accuracy."
+    return (
+        f"More than one percentage point of accuracy is lost: {', '.join(lost)}. Where 8-bit weights lose as much as "
+        "7-bit ones, the activations' 256 levels are too few there; where they do not, the weights' 128 are."
+    )
 
 
 def _seen_through(table: LightTable) -> str:

@@ -13,6 +13,7 @@ from tnn_edge.bundle.manifest import (
     Slice,
     TensorSpec,
 )
+from tnn_edge.bundle.quantisation import QuantisationSpec
 from tnn_edge.bundle.reading import Bundle, open_bundle
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LightTable",
     "Manifest",
     "OperatingPoint",
+    "QuantisationSpec",
     "Slice",
     "TensorSpec",
     "open_bundle",

@@ -26,6 +26,7 @@ from tnn_edge.bundle.fields import (
     Text,
 )
 from tnn_edge.bundle.light import LightTable
+from tnn_edge.bundle.quantisation import RANGES, QuantisationSpec
 from tnn_edge.errors import SchemaError
 from tnn_edge.throttle import check_throttle
 
@@ -199,6 +200,8 @@ class Manifest(Strict):
     gate_network: GateNetworkSpec | None = None
     """None where the throttle alone selects the operating point."""
     light: LightTable | None = None
+    quantisation: QuantisationSpec | None = None
+    """None where the bundle runs in float32 only."""
     tolerance: float = Field(default=1e-4, gt=0.0, le=0.1)
     """Largest difference between a golden output and the runtime's, as a share of the largest golden logit."""
     files: dict[InnerPath, FileSpec]
@@ -226,6 +229,8 @@ class Manifest(Strict):
             raise ValueError("operating points must start at u=0 and rise")
         if self.light is not None and len(self.light.accuracy) != len(dial):
             raise ValueError(f"light has {len(self.light.accuracy)} operating points, the manifest {len(dial)}")
+        if self.quantisation is not None:
+            _check_quantisation(self.quantisation, len(dial), self.files)
         return self
 
     @cached_property
@@ -284,6 +289,13 @@ def _check_point(point: OperatingPoint, gates: Mapping[str, tuple[float, ...]]) 
         raise ValueError(
             f"operating point u={point.u:g}: utilisation {point.utilisation:g}, its gates have {share:g} of the weights"
         )
+
+
+def _check_quantisation(spec: QuantisationSpec, n_points: int, files: Mapping[str, FileSpec]) -> None:
+    if RANGES not in files:
+        raise ValueError(f"quantisation: file {RANGES} is not listed under files")
+    if len(spec.float32_accuracy) != n_points:
+        raise ValueError(f"quantisation has {len(spec.float32_accuracy)} operating points, the manifest {n_points}")
 
 
 def utilisation(gates: Mapping[str, str], weights: Mapping[str, tuple[float, ...]]) -> float:
