@@ -21,6 +21,7 @@ PACKAGES = [
     "tnn_edge.plant",
     "tnn_edge.control",
     "tnn_edge.device",
+    "tnn_edge.doctor",
     "tnn_edge.camera",
 ]
 FRAMEWORKS = ["torch", "torchvision", "gymnasium", "stable_baselines3"]

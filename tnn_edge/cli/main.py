@@ -13,6 +13,7 @@ try:
     from tnn_edge.cli.config import check_config
     from tnn_edge.cli.costs import costs
     from tnn_edge.cli.day import day
+    from tnn_edge.cli.doctor import doctor
     from tnn_edge.cli.install import install
     from tnn_edge.cli.light import light
     from tnn_edge.cli.page import page
@@ -45,7 +46,7 @@ app.add_typer(policy, name="policy")
 config = typer.Typer(help="Check a camera's configuration, which `run` takes.", no_args_is_help=True)
 config.command("check")(check_config)
 app.add_typer(config, name="config")
-for command in (install, verify, profile, bench, run, page, sweep, day):
+for command in (install, verify, profile, bench, run, page, sweep, day, doctor):
     app.command()(command)
 
 
