@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,8 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tnn_edge
+from tests.device.profiles import cost, profile
 from tnn_edge import Engine, SessionSettings
-from tnn_edge.errors import BundleError, InputError, PlanError, ThrottleRangeError
+from tnn_edge.errors import BundleError, InputError, LimitError, PlanError, ThrottleRangeError
+from tnn_edge.runtime.cost_profile import ProfileKey, keep_profile
 
 Array = npt.NDArray[np.float32]
 
@@ -106,6 +109,19 @@ def test_an_input_that_does_not_fit_is_refused(engine: Engine, wrong: Any, got: 
     assert isinstance(caught.value, ValueError)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_input_that_is_not_finite_is_refused(engine: Engine, x: Array, value: float) -> None:
+    broken = x.copy()
+    broken[0, 1, 7, 5] = value
+    for run in (engine.run, lambda image: engine.run_gates(image, engine.points[-1].gates)):
+        with pytest.raises(InputError, match=r"^x holds NaN or infinity, "):
+            run(broken)
+
+
+def test_an_input_whose_sum_overflows_is_not_refused(engine: Engine) -> None:
+    assert engine.run(np.full(engine.manifest.input.shape, 3e38, np.float32)).logits.shape == (1, 10)
+
+
 def test_an_input_need_not_lie_in_one_piece(engine: Engine, x: Array) -> None:
     spread = np.empty((1, 3, 32, 64), np.float32)[..., ::2]
     spread[...] = x
@@ -182,21 +198,22 @@ def test_a_manifest_that_contradicts_the_blocks_is_refused(
         tnn_edge.load(bundle_copy, device="cpu")
 
 
-def test_two_threads_get_their_own_answers(engine: Engine) -> None:
+def test_four_threads_and_two_engines_get_their_own_answers(engine: Engine, own_engine: Engine) -> None:
     inputs, outputs = engine.bundle.golden
     wrong: list[tuple[int, int]] = []
-    gate = threading.Barrier(2)
+    gate = threading.Barrier(4)
 
     def work(seed: int) -> None:
         rng = np.random.default_rng(seed)
         gate.wait(timeout=30)
-        for _ in range(300):
+        running = (engine, own_engine)[seed % 2]
+        for _ in range(1_000):
             i, k = int(rng.integers(len(engine.points))), int(rng.integers(len(inputs)))
-            logits = engine.run(inputs[k : k + 1], engine.points[i].u).logits[0]
+            logits = running.run(inputs[k : k + 1], engine.points[i].u).logits[0]
             if not np.abs(logits - outputs[i, k]).max() <= 1e-4 * np.abs(outputs[i]).max():
                 wrong.append((i, k))
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -229,7 +246,10 @@ for u in dial:
     engine.run(x, float(u))
 """
 ANOTHER_LOAD = """
-tnn_edge.load(sys.argv[1], device="cpu")
+tnn_edge.load(sys.argv[1], device="cpu", settings=tnn_edge.SessionSettings(threads=2))
+"""
+THE_SAME_LOAD = """
+other = tnn_edge.load(sys.argv[1], device="cpu")
 """
 
 
@@ -252,6 +272,11 @@ def test_the_count_sees_what_a_load_opens_and_builds(tiny_bundle: Path) -> None:
     assert sessions == 5
 
 
+def test_a_second_engine_over_the_same_plans_builds_no_session(tiny_bundle: Path) -> None:
+    _, sessions = count_opened(tiny_bundle, THE_SAME_LOAD)
+    assert sessions == 0
+
+
 @pytest.mark.parametrize("n_switches", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_switching_at_random_grows_neither_memory_nor_open_files(own_engine: Engine, x: Array, n_switches: int) -> None:
     process = psutil.Process()
@@ -269,6 +294,59 @@ def test_switching_at_random_grows_neither_memory_nor_open_files(own_engine: Eng
     assert process.memory_info().rss - memory <= 2**20
 
 
+@pytest.fixture
+def own_cache(engine: Engine, tmp_path: Path) -> Path:
+    """A cache in which the tiny bundle is installed and nothing was measured."""
+    shutil.copytree(engine.plans.folder, tmp_path / "cache" / "plans" / engine.plans.folder.name)
+    return tmp_path / "cache"
+
+
+def test_limits_choose_by_the_kept_profile(tiny_bundle: Path, own_cache: Path, x: Array) -> None:
+    with tnn_edge.load(tiny_bundle, device="cpu", cache=own_cache) as engine:
+        key = ProfileKey.of(engine.bundle, engine.plans, "cpu", engine.settings)
+        costs = [cost(point.u, float(i + 1)) for i, point in enumerate(engine.points)]
+        keep_profile(profile(costs).model_copy(update={"key": key}), engine.plans)
+        result = engine.run(x, max_ms=3.5)
+        best = max(engine.points[:3], key=lambda point: point.accuracy or 0.0)
+        assert (result.point, result.u) == (best, best.u)
+        with pytest.raises(LimitError, match=r"^no operating point takes at most 0.5 ms: the nearest is u=0 with 1 ms"):
+            engine.run(x, max_ms=0.5)
+
+
+def test_a_limit_of_which_nothing_is_known_names_the_command(tiny_bundle: Path, own_cache: Path, x: Array) -> None:
+    with (
+        tnn_edge.load(tiny_bundle, device="cpu", cache=own_cache) as unmeasured,
+        pytest.raises(LimitError, match="'tnn-edge profile B' measures it"),
+    ):
+        unmeasured.run(x, max_ms=1.0)
+
+
+def test_a_throttle_and_limits_together_are_refused(engine: Engine, x: Array) -> None:
+    with pytest.raises(InputError, match=r"^give u, or limits that choose it, not both$"):
+        engine.run(x, 0.5, max_ms=1.0)
+
+
+def test_the_gates_of_a_point_give_its_outputs(engine: Engine, x: Array) -> None:
+    for i, point in enumerate(engine.points):
+        result = engine.run_gates(x, point.gates)
+        golden = engine.bundle.golden[1][i, :1]
+        assert np.abs(result.logits - golden).max() <= 1e-4 * np.abs(golden).max()
+        assert result.utilisation == pytest.approx(point.utilisation)
+        assert result.gates == point.gates
+
+
+def test_a_gate_vector_that_is_asked_for_often_gets_a_plan(tiny_bundle: Path, own_cache: Path, x: Array) -> None:
+    with tnn_edge.load(tiny_bundle, device="cpu", cache=own_cache) as own:
+        gates = {name: "1" * len(bits) for name, bits in own.points[0].gates.items()}
+        stepwise = own.run_gates(x, gates)
+        for _ in range(8):
+            own.run_gates(x, gates)
+        own.settle()
+        planned = own.run_gates(x, gates)
+    assert (stepwise.is_stepwise, planned.is_stepwise) == (True, False)
+    np.testing.assert_allclose(planned.logits, stepwise.logits, rtol=0, atol=1e-4 * np.abs(stepwise.logits).max())
+
+
 class Fails:
     """A session whose device is lost."""
 
@@ -277,7 +355,8 @@ class Fails:
 
 
 def test_a_run_that_fails_is_a_plan_error(own_engine: Engine, x: Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_engine._resident[own_engine.points[0].u], "session", Fails())
+    (lane,) = own_engine._lanes
+    monkeypatch.setitem(lane._bound, 0, (Fails(), lane._bound[0][1]))
     with pytest.raises(PlanError, match=r"^ONNX Runtime cannot run the plan: CUDA failure 999$"):
         own_engine.run(x, 0.0)
     assert own_engine.run(x, 1.0).point == own_engine.points[-1]

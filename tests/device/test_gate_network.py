@@ -136,8 +136,9 @@ def test_the_commands_say_that_a_gate_network_chooses(bundle_copy: Path) -> None
 
 
 def test_verification_finds_another_gate_network(bundle_copy: Path, tmp_path: Path) -> None:
-    inputs = len(open_bundle(bundle_copy).golden[0])
-    give_gate(bundle_copy, scores=np.tile(np.arange(5, dtype=np.float32), (3, inputs, 1)))
+    first, *others = open_bundle(bundle_copy).golden[0]  # an install looks at the first
+    scores = [[expected(first[None], u), *[np.arange(5, dtype=np.float32)] * len(others)] for u in (0.0, 0.5, 1.0)]
+    give_gate(bundle_copy, scores=np.array(scores, np.float32))
     with tnn_edge.load(bundle_copy, device="cpu", cache=tmp_path / "cache") as engine:
         faults = verify(engine).faults
     assert [fault.partition(":")[0] for fault in faults] == [f"gate network at u={u:.4f}" for u in (0, 0.5, 1)]

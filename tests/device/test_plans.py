@@ -20,7 +20,9 @@ import pytest
 import tnn_edge
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.errors import BundleError, PlanError
-from tnn_edge.runtime import PlanSet, find_plans, install, plans
+from tnn_edge.runtime import PlanSet, building, find_plans, install, plans
+from tnn_edge.runtime.optimising import save_optimised
+from tnn_edge.runtime.plan_key import key_digest
 from tnn_edge.runtime.verify import verify
 
 NOBODY = 65534
@@ -125,7 +127,7 @@ def rewrite_index(folder: Path, **changed: Any) -> None:
     """Change the index and make its digest agree."""
     index = json.loads((folder / INDEX).read_text()) | changed
     del index["sha256"]
-    (folder / INDEX).write_text(json.dumps(index | {"sha256": plans._index_digest(index)}))
+    (folder / INDEX).write_text(json.dumps(index | {"sha256": key_digest(index)}))
 
 
 def test_a_damaged_set_is_right_after_the_next_load(bundle: Bundle, installed: PlanSet, tmp_path: Path) -> None:
@@ -193,19 +195,16 @@ def test_a_bundle_with_a_strange_name_stays_inside_the_cache(bundle_copy: Path, 
     assert is_right(open_bundle(bundle_copy), tmp_path / "cache")
 
 
-class BreaksAt:
-    """A stand-in for the optimiser that fails at its third graph."""
+class BreaksHalfWay:
+    """A stand-in for what builds, that fails with a file written."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
-        self.calls = 0
-        self.optimised = plans._optimised
 
-    def __call__(self, model: bytes, folder: Path) -> Any:
-        self.calls += 1
-        if self.calls == 3:
-            raise self.error
-        return self.optimised(model, folder)
+    def __call__(self, bundle: Bundle, device: Any, precision: Any, folder: Path) -> None:
+        folder.mkdir()
+        (folder / WEIGHTS).write_bytes(b"half")
+        raise self.error
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt("Ctrl-C"), PlanError("stop"), MemoryError("none left")])
@@ -213,7 +212,7 @@ def test_an_interrupted_install_leaves_nothing_and_the_next_works(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(plans, "_optimised", BreaksAt(error))
+        patch.setattr(plans, "_build", BreaksHalfWay(error))
         with pytest.raises(type(error), match=str(error)):
             install(bundle, "cpu", tmp_path)
     assert entries(tmp_path) == []
@@ -226,7 +225,7 @@ def test_an_interrupted_rebuild_leaves_nothing_that_is_trusted(
 ) -> None:
     flip(installed.folder / WEIGHTS)
     with monkeypatch.context() as patch:
-        patch.setattr(plans, "_optimised", BreaksAt(KeyboardInterrupt("Ctrl-C")))
+        patch.setattr(plans, "_build", BreaksHalfWay(KeyboardInterrupt("Ctrl-C")))
         with pytest.raises(KeyboardInterrupt, match="Ctrl-C"):
             install(bundle, "cpu", tmp_path / "cache")
     assert find_plans(bundle, "cpu", tmp_path / "cache") is None
@@ -236,10 +235,27 @@ def test_an_interrupted_rebuild_leaves_nothing_that_is_trusted(
 def test_a_full_disk_is_an_error_with_a_way_out(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plans, "_optimised", BreaksAt(OSError(28, "No space left on device")))
-    message = r"^cannot write plans to .*: No space left on device; set TNN_EDGE_CACHE to another folder$"
+    def optimised(model: Any, folder: Path) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(building, "_optimised", optimised)
+    message = rf"^cannot write plans to {re.escape(str(tmp_path))}: No space left on device; set TNN_EDGE_CACHE"
     with pytest.raises(PlanError, match=message):
-        install(bundle, "cpu", tmp_path)
+        building.build(str(bundle.path), bundle.digest, "cpu", "float32", str(tmp_path / "plans"))
+
+
+def test_a_bundle_that_changes_while_it_is_installed_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"changed while it was installed; install it again$"):
+        building.build(str(bundle.path), "0" * 64, "cpu", "float32", str(tmp_path / "plans"))
+
+
+def test_macs_that_the_manifest_does_not_declare_are_refused(bundle_copy: Path, tmp_path: Path) -> None:
+    manifest = json.loads((bundle_copy / "manifest.json").read_text())
+    manifest["operating_points"][2]["macs"] += 1
+    (bundle_copy / "manifest.json").write_text(json.dumps(manifest))
+    declared = manifest["operating_points"][2]["macs"]
+    with pytest.raises(BundleError, match=rf": {declared - 1} MACs in the linked graph at u=\S+, {declared} declared$"):
+        install(open_bundle(bundle_copy), "cpu", tmp_path)
     assert entries(tmp_path) == []
 
 
@@ -266,14 +282,16 @@ def counted(*args):
 plans._build = counted
 """
 STALL = """
-optimised, calls = plans._optimised, []
+build = plans._build
 def stalled(*args):
-    calls.append(1)
-    if len(calls) == 3:
-        say("half way")
-        sys.stdin.readline()
-    return optimised(*args)
-plans._optimised = stalled
+    args[-1].mkdir()
+    (args[-1] / "weights.bin").write_bytes(b"half")
+    say("half way")
+    sys.stdin.readline()
+    args[-1].joinpath("weights.bin").unlink()
+    args[-1].rmdir()
+    build(*args)
+plans._build = stalled
 """
 
 
@@ -375,8 +393,8 @@ def test_plans_that_change_while_they_are_written_are_refused(
 ) -> None:
     build = plans._build
 
-    def spoil(bundle: Bundle, device: Any, key: dict[str, Any], folder: Path) -> None:
-        build(bundle, device, key, folder)
+    def spoil(bundle: Bundle, device: Any, precision: Any, folder: Path) -> None:
+        build(bundle, device, precision, folder)
         flip(folder / WEIGHTS)
 
     monkeypatch.setattr(plans, "_build", spoil)
@@ -393,9 +411,9 @@ def test_an_unsound_bundle_is_not_installed(bundle_copy: Path, tmp_path: Path) -
     assert entries(tmp_path) == []
 
 
-def test_a_linked_graph_that_onnx_runtime_refuses_is_a_plan_error(tmp_path: Path) -> None:
+def test_a_graph_that_onnx_runtime_refuses_is_a_plan_error(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="ONNX Runtime cannot load a linked graph: "):
-        plans._optimised(b"no model", tmp_path)
+        save_optimised(onnx.ModelProto(), tmp_path / "optimised.onnx")
 
 
 def test_equal_plans_share_their_bytes(bundle: Bundle, built: Path) -> None:

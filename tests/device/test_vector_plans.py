@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def installed(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> PlanS
 def plans(installed: PlanSet, tmp_path: Path) -> PlanSet:
     """A set beside which nothing lies yet."""
     folder = shutil.copytree(installed.folder, tmp_path / "plans" / installed.folder.name)
-    return PlanSet(folder, *[getattr(installed, name) for name in ("paths", "macs", "offered_bytes", "stored_bytes")])
+    return replace(installed, folder=folder)
 
 
 @pytest.fixture

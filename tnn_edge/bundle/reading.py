@@ -69,6 +69,8 @@ class Bundle:
                 f"{self.path / GOLDEN}: inputs {list(inputs.shape)} and outputs {list(outputs.shape)} do not fit "
                 f"{len(points)} operating points, images {list(image)} and {len(classes)} labels"
             )
+        if not np.isfinite(inputs).all():
+            raise BundleError(f"{self.path / GOLDEN}: inputs hold values that are not finite")
         return inputs, outputs
 
     @cached_property

@@ -1,10 +1,12 @@
-"""The engine: every operating point resident, the throttle chosen anew for each inference."""
+"""The engine: operating points in memory, the throttle chosen anew for each inference."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +17,14 @@ import numpy.typing as npt
 
 from tnn_edge.bundle import Bundle, Manifest, OperatingPoint, open_bundle
 from tnn_edge.errors import BundleError, InputError, PlanError, ProviderError
+from tnn_edge.runtime.cost_profile import find_profile
 from tnn_edge.runtime.gate_network import GateNetwork
+from tnn_edge.runtime.limits import LimitedDial
+from tnn_edge.runtime.plan_key import Precision
+from tnn_edge.runtime.plan_sessions import PlanSessions
 from tnn_edge.runtime.plans import PlanSet, find_plans, install
-from tnn_edge.runtime.providers import Device, SessionSettings, choose_device, open_session, session_options
+from tnn_edge.runtime.providers import Device, SessionSettings, choose_device
+from tnn_edge.runtime.vector_runner import VectorResult, VectorRunner
 from tnn_edge.throttle import check_throttle
 
 __all__ = ["Engine", "Result", "load"]
@@ -36,6 +43,8 @@ class Result:
         u: the throttle asked for.
         point: the operating point that ran.
         latency_ms: wall time of the run, without checking and copying the input; with that of the gate network.
+        asked: the operating point that was asked for: a higher one than `point` where it is not in memory (yet).
+        fallback: why this runs on the CPU though ``auto`` would have taken CUDA; None where it does not.
         gate_macs: multiply-adds of the gate network, 0 where none was asked.
     """
 
@@ -43,6 +52,8 @@ class Result:
     u: float
     point: OperatingPoint
     latency_ms: float
+    asked: OperatingPoint
+    fallback: str | None = None
     gate_macs: int = 0
 
     @property
@@ -56,55 +67,73 @@ class Result:
         return self.point.macs + self.gate_macs
 
 
-class _Resident:
-    """A session with its input and output bound to fixed memory, so that a call allocates nothing."""
+class _Lane:
+    """Memory that one run at a time uses, and every resident session bound to it, so that a call allocates nothing."""
 
-    def __init__(self, session: Any, x: FloatArray, logits: FloatArray) -> None:
-        self.session = session
-        self.binding = session.io_binding()
-        (taken,), (given,) = session.get_inputs(), session.get_outputs()
-        if (taken.shape, given.shape) != (list(x.shape), list(logits.shape)):
-            raise BundleError(
-                f"the blocks read {taken.shape} and give {given.shape}, "
-                f"the manifest's input and labels say {list(x.shape)} and {list(logits.shape)}"
-            )
-        self.binding.bind_input(taken.name, "cpu", 0, np.float32, x.shape, x.ctypes.data)
-        self.binding.bind_output(given.name, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+    def __init__(self, sessions: PlanSessions, x_shape: tuple[int, ...], n_classes: int) -> None:
+        self.version = sessions.version
+        self.x: FloatArray = np.zeros(x_shape, dtype=np.float32)
+        self.logits: FloatArray = np.zeros((1, n_classes), dtype=np.float32)
+        self._bound: dict[int, tuple[Any, Any]] = {}
+        for i in sessions.resident:
+            self.bound(*sessions.nearest(i))
 
-    def run(self) -> None:
-        try:
-            self.session.run_with_iobinding(self.binding)
-        except Exception as err:  # ONNX Runtime's errors share no other base
-            raise PlanError(f"ONNX Runtime cannot run the plan: {str(err).partition(chr(10))[0]}") from err
+    def bound(self, i: int, session: Any) -> tuple[Any, Any]:
+        """A session and its binding to this lane's memory."""
+        found = self._bound.get(i)
+        if found is None:
+            binding = session.io_binding()
+            (taken,), (given,) = session.get_inputs(), session.get_outputs()
+            if (taken.shape, given.shape) != (list(self.x.shape), list(self.logits.shape)):
+                raise BundleError(
+                    f"the blocks read {taken.shape} and give {given.shape}, "
+                    f"the manifest's input and labels say {list(self.x.shape)} and {list(self.logits.shape)}"
+                )
+            binding.bind_input(taken.name, "cpu", 0, np.float32, self.x.shape, self.x.ctypes.data)
+            binding.bind_output(given.name, "cpu", 0, np.float32, self.logits.shape, self.logits.ctypes.data)
+            found = self._bound[i] = (session, binding)
+        return found
 
 
 class Engine:
-    """Runs a bundle at any throttle. A context manager; safe to call from several threads, one at a time inside.
+    """Runs a bundle at any throttle. A context manager; several threads may run it at once.
+
+    Engines of one process over the same plans and settings share sessions and weights.
 
     Args:
         bundle: an opened bundle.
         plans: its installed plans.
         device: ``cpu`` or ``cuda``.
         settings: threads and spinning.
+        max_resident_mb: memory for operating points, in MB of 2^20 bytes; None keeps all of them in memory.
+        fallback: why it runs on this device and not on the one that ``auto`` would have taken.
     """
 
-    def __init__(self, bundle: Bundle, plans: PlanSet, device: Device, settings: SessionSettings) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        plans: PlanSet,
+        device: Device,
+        settings: SessionSettings,
+        *,
+        max_resident_mb: float | None = None,
+        fallback: str | None = None,
+    ) -> None:
         self.bundle = bundle
         self.plans = plans
         self.device = device
         self.settings = settings
-        self._lock = threading.Lock()
+        self.fallback = fallback
         self._shape = self.manifest.input.shape
-        self._input: FloatArray = np.zeros(self._shape, dtype=np.float32)
-        self._logits: FloatArray = np.zeros((1, len(self.manifest.labels)), dtype=np.float32)
+        self._number = {point.u: i for i, point in enumerate(self.points)}
         spec = self.manifest.gate_network
         self.gate_network = None if spec is None else GateNetwork(bundle, spec, settings)
         self._gate_macs = 0 if spec is None else spec.macs
-        options = session_options(settings, optimise=device != "cpu")
-        self._resident: dict[float, _Resident] = {
-            point.u: _Resident(open_session(path, options, device), self._input, self._logits)
-            for point, path in zip(self.points, plans.paths, strict=True)
-        }
+        self._vectors = VectorRunner(bundle, plans, settings)
+        self._dial: LimitedDial | None = None
+        self._sessions: PlanSessions | None = PlanSessions.of(plans, device, settings, max_resident_mb)
+        self._lanes = [_Lane(self._sessions, self._shape, len(self.manifest.labels))]
+        self._change = threading.Lock()
 
     def __enter__(self) -> Engine:
         return self
@@ -116,8 +145,10 @@ class Engine:
 
     def close(self) -> None:
         """Release the sessions; running afterwards raises RuntimeError."""
-        with self._lock:
-            self._resident.clear()
+        with self._change:
+            self._sessions = None
+            self._lanes.clear()
+        self._vectors.close()
 
     @property
     def manifest(self) -> Manifest:
@@ -129,6 +160,20 @@ class Engine:
         """Operating points, u rising."""
         return self.manifest.operating_points
 
+    @property
+    def resident(self) -> tuple[OperatingPoint, ...]:
+        """Operating points in memory, u rising."""
+        return () if self._sessions is None else tuple(self.points[i] for i in self._sessions.resident)
+
+    @property
+    def tolerance(self) -> float:
+        """Largest difference from a golden output, as a share of the largest golden logit, in this precision."""
+        if self.plans.precision == "float32" or self.manifest.quantisation is None:
+            return self.manifest.tolerance
+        from tnn_edge.runtime.quantise import weight_bits
+
+        return self.manifest.quantisation.with_bits(weight_bits()).tolerance
+
     def point_at(self, u: float) -> OperatingPoint:
         """The operating point that throttle u selects where no gate network looks at the image.
 
@@ -137,20 +182,39 @@ class Engine:
         """
         return self.manifest.point_at(u)
 
-    def run(self, x: FloatArray, u: float = 1.0) -> Result:
-        """Classify one preprocessed image.
+    def run(
+        self,
+        x: FloatArray,
+        u: float | None = None,
+        *,
+        max_ms: float | None = None,
+        max_mj: float | None = None,
+        min_accuracy: float | None = None,
+    ) -> Result:
+        """Classify one preprocessed image, at a throttle or within limits.
 
-        Where the bundle has a gate network, image and u together choose the operating point, else u alone.
+        Where the bundle has a gate network, image and u together choose the operating point, else u alone. Limits
+        choose among the operating points of the bundle by the profile that ``tnn-edge profile`` measured.
 
         Args:
-            x: float32, shape as the manifest's input says.
-            u: throttle in [0, 1]; effective at once, a change loads and builds nothing.
+            x: float32, shape as the manifest's input says; finite.
+            u: throttle in [0, 1]; effective at once, a change loads and builds nothing. By default 1.
+            max_ms: most milliseconds, of 95 % of the runs.
+            max_mj: most energy in millijoules.
+            min_accuracy: least share of right answers on held-out images.
 
         Raises:
-            InputError: x has another shape or dtype.
+            InputError: x has another shape or dtype, or holds NaN or infinity; or both u and limits are given.
+            LimitError: no operating point honours the limits, or nothing is known about them.
             PlanError: ONNX Runtime fails.
             ThrottleRangeError: u lies outside [0, 1] or is NaN.
         """
+        if max_ms is not None or max_mj is not None or min_accuracy is not None:
+            if u is not None:
+                raise InputError("give u, or limits that choose it, not both")
+            point = self._limited().choose(max_ms=max_ms, max_mj=max_mj, min_accuracy=min_accuracy)
+            return self._run(x, point.u, point)
+        u = 1.0 if u is None else u
         if self.gate_network is None:
             return self._run(x, u, self.point_at(u))
         check_throttle(u)
@@ -165,22 +229,69 @@ class Engine:
         """Classify one preprocessed image at one operating point, whatever a gate network would choose.
 
         Raises:
-            InputError: x has another shape or dtype.
+            InputError: x has another shape or dtype, or holds NaN or infinity.
             PlanError: ONNX Runtime fails.
         """
         return self._run(x, point.u, point)
 
-    def _run(self, x: FloatArray, u: float, point: OperatingPoint) -> Result:
+    def run_gates(self, x: FloatArray, gates: Mapping[str, str]) -> VectorResult:
+        """Classify one preprocessed image with any gate vector, on the CPU and in float32.
+
+        One that has no plan runs block by block; one that is asked for often is linked by a child process meanwhile.
+
+        Args:
+            x: float32, shape as the manifest's input says; finite.
+            gates: gate -> bits, for every gate of the bundle.
+
+        Raises:
+            InputError: x or `gates` does not fit.
+            PlanError: ONNX Runtime fails.
+        """
         self._check_input(x)
-        with self._lock:
-            resident = self._resident.get(point.u)
-            if resident is None:
-                raise RuntimeError("the engine is closed")
-            np.copyto(self._input, x)
+        if self._sessions is None:
+            raise _closed()
+        return self._vectors.run(x, gates)
+
+    def settle(self) -> None:
+        """Wait until nothing is loaded or linked in the background; for benchmarks."""
+        if self._sessions is not None:
+            self._sessions.settle()
+        self._vectors.settle()
+
+    def _run(self, x: FloatArray, u: float, asked: OperatingPoint) -> Result:
+        self._check_input(x)
+        sessions = self._sessions
+        if sessions is None:
+            raise _closed()
+        i, session = sessions.nearest(self._number[asked.u])
+        lane = self._lane(sessions)
+        try:
+            session, binding = lane.bound(i, session)
+            np.copyto(lane.x, x)
             start = time.perf_counter_ns()
-            resident.run()
+            try:
+                session.run_with_iobinding(binding)
+            except Exception as err:  # ONNX Runtime's errors share no other base
+                raise PlanError(f"ONNX Runtime cannot run the plan: {str(err).partition(chr(10))[0]}") from err
             latency_ms = (time.perf_counter_ns() - start) / 1e6
-            return Result(self._logits.copy(), u, point, latency_ms)
+            return Result(lane.logits.copy(), u, self.points[i], latency_ms, asked, self.fallback)
+        finally:
+            self._lanes.append(lane)
+
+    def _lane(self, sessions: PlanSessions) -> _Lane:
+        """A lane that nobody uses, which the caller puts back: as many are made as threads run at once."""
+        while True:
+            try:
+                lane = self._lanes.pop()
+            except IndexError:
+                return _Lane(sessions, self._shape, len(self.manifest.labels))
+            if lane.version == sessions.version:
+                return lane
+
+    def _limited(self) -> LimitedDial:
+        if self._dial is None:
+            self._dial = LimitedDial(self.points, find_profile(self.bundle, self.plans, self.device, self.settings))
+        return self._dial
 
     def _check_input(self, x: FloatArray) -> None:
         if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape != self._shape:
@@ -188,6 +299,14 @@ class Engine:
             raise InputError(
                 f"x must be float32 {list(self._shape)}, got {got}; tnn_edge.camera.preprocess makes it from an image"
             )
+        if (
+            not math.isfinite(np.add.reduce(x, axis=None)) and not np.isfinite(x).all()
+        ):  # a sum is quick, and may overflow
+            raise InputError("x holds NaN or infinity, of which a network makes a class like any other; drop the image")
+
+
+def _closed() -> RuntimeError:
+    return RuntimeError("the engine is closed")
 
 
 def load(
@@ -196,31 +315,44 @@ def load(
     *,
     settings: SessionSettings | None = None,
     cache: Path | None = None,
+    precision: Precision = "float32",
+    max_resident_mb: float | None = None,
 ) -> Engine:
-    """Open a bundle and load all its operating points, installing it first where that has not been done.
+    """Open a bundle and load its operating points, installing it first where that has not been done.
 
     Args:
         bundle: the bundle's folder.
-        device: ``auto`` takes CUDA where it works and logs a warning where it does not; the others are strict.
+        device: ``auto`` takes CUDA where it works; where it does not, log, results and metrics say so. The others are
+            strict.
         settings: threads and spinning; by default one thread that does not spin.
         cache: folder of the plans; by default ``$TNN_EDGE_CACHE`` or the user's cache folder.
+        precision: ``int8`` runs 8-bit integers, where the bundle has ranges for them.
+        max_resident_mb: memory for operating points, in MB of 2^20 bytes. By default all are loaded; with a limit the
+            lowest is, and the others in the background when they are asked for. Meanwhile the nearest lower one runs.
 
     Raises:
-        BundleError: the bundle is damaged or unsound.
+        BundleError: the bundle is damaged or unsound, or has no ranges for 8-bit integers.
         ProviderError: the device cannot be had.
+        PlanError: plans cannot be made, written or loaded.
+        VerificationError: a plan computes something else than the golden outputs.
         MissingExtraError: ONNX Runtime is not installed.
     """
+    if max_resident_mb is not None and not max_resident_mb > 0:
+        raise ValueError(f"max_resident_mb must be more than 0 or None, got {max_resident_mb!r}")
     opened = open_bundle(bundle)
     chosen = choose_device(device)
+    settings = settings or SessionSettings()
+
+    def on(chosen: Device, fallback: str | None) -> Engine:
+        plans = find_plans(opened, chosen, cache, precision=precision) or install(
+            opened, chosen, cache, precision=precision
+        )
+        return Engine(opened, plans, chosen, settings, max_resident_mb=max_resident_mb, fallback=fallback)
+
     try:
-        return _load_on(opened, chosen, settings, cache)
+        return on(chosen, None)
     except (ProviderError, PlanError) as err:
         if device != "auto" or chosen == "cpu":
             raise
         _log.warning("%s: running on the CPU instead", err)
-        return _load_on(opened, "cpu", settings, cache)
-
-
-def _load_on(bundle: Bundle, device: Device, settings: SessionSettings | None, cache: Path | None) -> Engine:
-    plans = find_plans(bundle, device, cache) or install(bundle, device, cache)
-    return Engine(bundle, plans, device, settings or SessionSettings())
+        return on("cpu", str(err))

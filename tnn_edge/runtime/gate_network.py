@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from tnn_edge.bundle import Bundle, GateNetworkSpec
 from tnn_edge.errors import BundleError, PlanError
-from tnn_edge.runtime.macs import graph_macs
 from tnn_edge.runtime.providers import SessionSettings, open_session, session_options
 
 __all__ = ["GateNetwork", "check_cost"]
@@ -23,6 +21,10 @@ def check_cost(bundle: Bundle) -> None:
         BundleError: it costs something else, or its values take too much memory.
         PlanError: an operator whose cost is not known.
     """
+    import onnx
+
+    from tnn_edge.runtime.macs import graph_macs
+
     spec = bundle.manifest.gate_network
     if spec is None:
         return

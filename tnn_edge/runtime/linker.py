@@ -17,10 +17,7 @@ from tnn_edge.bundle import BlockSpec, Bundle, TensorSpec
 from tnn_edge.runtime.passes import FoldNormalisation, RemoveAbsentBranches, RemoveRepeatedRelu, SliceComponents
 from tnn_edge.runtime.passes.constants import FloatArray
 
-__all__ = ["LINKER_VERSION", "absent_branches", "block_statistics", "link", "link_block", "link_blocks"]
-
-LINKER_VERSION = 3
-"""Raised whenever the linker's output changes: part of the plan cache's key."""
+__all__ = ["absent_branches", "block_statistics", "link", "link_block", "link_blocks"]
 
 
 def link_blocks(bundle: Bundle, gates: Mapping[str, str]) -> Iterator[tuple[BlockSpec, ir.Model]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +14,15 @@ from tnn_edge.errors import MissingExtraError, PlanError, ProviderError
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Device", "SessionSettings", "check_distribution", "choose_device", "open_session", "session_options"]
+__all__ = [
+    "Device",
+    "SessionSettings",
+    "check_distribution",
+    "choose_device",
+    "open_session",
+    "session_options",
+    "share_arena",
+]
 
 Device = Literal["cpu", "cuda"]
 _PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -22,6 +32,8 @@ _CUDA_OPTIONS = {
 }
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
+_arena_lock = threading.Lock()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSettings:
@@ -29,12 +41,16 @@ class SessionSettings:
 
     Attributes:
         threads: threads that compute one inference. One, because every resident session has a pool of its own and a
-            camera's device has other work.
+            camera's device has other work. (ONNX Runtime's global pool is no way out: its threads always spin, and all
+            other sessions of the process would have to use it.)
         spinning: threads wait busily for the next call. Off, because it burns the energy that throttling saves.
+        flush_denormals: numbers too small for full precision are taken as 0, which some CPUs compute much faster. Off,
+            because it changes the arithmetic of the calling thread too, NumPy's included.
     """
 
     threads: int = 1
     spinning: bool = False
+    flush_denormals: bool = False
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -93,11 +109,34 @@ def session_options(settings: SessionSettings, *, optimise: bool) -> onnxruntime
     levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")
+    if settings.flush_denormals:
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
     return options
+
+
+def share_arena(options: onnxruntime.SessionOptions) -> None:
+    """Let a session take memory for what it computes from one arena of this process.
+
+    A session then runs in what the session before it has left, where each would keep an arena of its own.
+    """
+    with _arena_lock:
+        _register_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+
+
+@cache
+def _register_arena() -> None:
+    """Once in a process."""
+    import onnxruntime
+
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    onnxruntime.create_and_register_allocator(
+        onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT), None
+    )
 
 
 def open_session(

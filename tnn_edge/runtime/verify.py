@@ -74,15 +74,16 @@ def same_answers(logits: FloatArray, golden: FloatArray) -> bool:
     return bool((logits.argmax(axis=1) == golden.argmax(axis=1))[decided].all())
 
 
-def verify(engine: Engine, *, timing: bool = False, rounds: int = 30) -> Verification:
+def verify(engine: Engine, *, timing: bool = False, rounds: int = 30, n_inputs: int | None = None) -> Verification:
     """Run the golden inputs at every operating point and compare.
 
     Args:
         engine: a loaded bundle.
         timing: also measure latency, and demand that it falls from full to half to the lowest u.
         rounds: timed passes over all points, interleaved, so that noise hits all alike.
+        n_inputs: so many of the golden inputs only, of which there is at least one.
     """
-    inputs, outputs = engine.bundle.golden
+    inputs, outputs = engine.bundle.golden[0][:n_inputs], engine.bundle.golden[1][:, :n_inputs]
     latencies = _latencies(engine, rounds) if timing else None
     checks = []
     for i, point in enumerate(engine.points):
@@ -102,21 +103,22 @@ def verify(engine: Engine, *, timing: bool = False, rounds: int = 30) -> Verific
                 latency_ms=None if latencies is None else latencies[i],
             )
         )
-    faults = _gate_faults(engine)
-    faults += [fault for check in checks for fault in check.faults(engine.manifest.tolerance)]
+    faults = _gate_faults(engine, len(inputs))
+    faults += [fault for check in checks for fault in check.faults(engine.tolerance)]
     if latencies is not None and len(latencies) > 1 and not is_falling(latencies):
         shown = ", ".join(f"{latencies[i]:.3f}" for i in _three(latencies))
         faults.append(f"latency does not fall with u: {shown} ms at the lowest, half and full u")
     return Verification(tuple(checks), tuple(faults))
 
 
-def _gate_faults(engine: Engine) -> list[str]:
+def _gate_faults(engine: Engine, n_inputs: int) -> list[str]:
     """Where the gate network scores operating points otherwise than the PyTorch controller did."""
     if engine.gate_network is None:
         return []
-    inputs, _ = engine.bundle.golden
+    inputs = engine.bundle.golden[0][:n_inputs]
     faults = []
-    for u, golden in zip(*engine.bundle.golden_scores, strict=True):
+    settings, goldens = engine.bundle.golden_scores
+    for u, golden in zip(settings, goldens[:, :n_inputs], strict=True):
         scores = np.stack([engine.gate_network.scores(x[None], float(u)) for x in inputs])
         error = float(np.abs(scores - golden).max() / max(float(np.abs(golden).max()), 1.0))
         if not error <= engine.manifest.tolerance:  # also true for NaN

@@ -11,12 +11,13 @@ from types import TracebackType
 
 import onnx_ir as ir
 
+from tnn_edge.runtime.stored_tensor import PAGE_BYTES, StoredTensor
+
 __all__ = ["WeightStore"]
 
 _KEY_BYTES = 64
 _SMALL_ALIGNMENT_BYTES = 64
-_PAGE_BYTES = 4096
-_LARGE_BYTES = 16 * _PAGE_BYTES
+_LARGE_BYTES = 16 * PAGE_BYTES
 
 
 class WeightStore:
@@ -50,18 +51,26 @@ class WeightStore:
         """Size of the file."""
         return self._file.seek(0, 2)
 
-    def add_model(self, model: ir.Model) -> None:
-        """Move a model's tensors into the file; the model refers to them as external data."""
+    def add_model(self, model: ir.Model) -> list[StoredTensor]:
+        """Move a model's tensors into the file; the model refers to them as external data.
+
+        Returns:
+            Where they lie.
+        """
+        stored = []
         for value in model.graph.initializers.values():
             tensor = value.const_value
             if tensor is None or tensor.nbytes < self.min_bytes:
                 continue
             data = tensor.tobytes()
             self.offered_bytes += len(data)
+            array, offset = tensor.numpy(), self._place(data)
+            stored.append(StoredTensor(str(value.name), array.dtype.name, array.shape, offset))
             value.const_value = ir.ExternalTensor(
-                self.path.name, self._place(data), len(data), tensor.dtype,
-                shape=ir.Shape(tensor.numpy().shape), name=str(value.name), base_dir=self.path.parent,
+                self.path.name, offset, len(data), tensor.dtype,
+                shape=ir.Shape(array.shape), name=str(value.name), base_dir=self.path.parent,
             )  # fmt: skip
+        return stored
 
     def _place(self, data: bytes) -> int:
         candidates = self._stored.setdefault(data[:_KEY_BYTES], [])
@@ -71,7 +80,7 @@ class WeightStore:
                 if self._file.read(len(data)) == data:
                     return offset
         end = self.stored_bytes
-        alignment = _PAGE_BYTES if len(data) >= _LARGE_BYTES else _SMALL_ALIGNMENT_BYTES  # mapped page-wise
+        alignment = PAGE_BYTES if len(data) >= _LARGE_BYTES else _SMALL_ALIGNMENT_BYTES  # mapped page-wise
         offset = -(-end // alignment) * alignment
         self._file.write(b"\0" * (offset - end))
         self._file.write(data)

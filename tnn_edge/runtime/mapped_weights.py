@@ -1,0 +1,62 @@
+"""The weight file of a bundle's plans, mapped once in a process however many sessions and engines read it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.runtime.stored_tensor import StoredTensor
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["MappedWeights"]
+
+_lock = threading.Lock()
+_mapped: WeakValueDictionary[tuple[int, int, int], MappedWeights] = WeakValueDictionary()
+
+
+class MappedWeights:
+    """Gives each session its weights as views of one mapping.
+
+    ONNX Runtime would map the file anew for each session: the same page would count, and fault, once for each.
+
+    Args:
+        path: of the weight file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        empty = path.stat().st_size == 0  # which cannot be mapped, and need not be
+        self._bytes: npt.NDArray[np.uint8] = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, "r")
+        self._values: dict[tuple[int, str, tuple[int, ...]], Any] = {}
+
+    @classmethod
+    def of(cls, path: Path) -> MappedWeights:
+        """The mapping of a file that this process has, or a new one."""
+        status = path.stat()
+        identity = (status.st_dev, status.st_ino, status.st_mtime_ns)
+        with _lock:
+            mapped = _mapped.get(identity)
+            if mapped is None:
+                mapped = _mapped[identity] = cls(path)
+            return mapped
+
+    def give(self, options: onnxruntime.SessionOptions, tensors: Iterable[StoredTensor]) -> None:
+        """Let a session read its tensors here; this object must live as long as the session does."""
+        for tensor in tensors:
+            options.add_initializer(tensor.name, self._value(tensor))
+
+    def _value(self, tensor: StoredTensor) -> Any:
+        import onnxruntime
+
+        key = (tensor.offset, tensor.dtype, tensor.shape)
+        if key not in self._values:
+            view = self._bytes[tensor.offset : tensor.offset + tensor.n_bytes].view(tensor.dtype)
+            self._values[key] = onnxruntime.OrtValue.ortvalue_from_numpy(view.reshape(tensor.shape))
+        return self._values[key]
