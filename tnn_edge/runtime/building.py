@@ -41,7 +41,7 @@ def limits_of(bundle: Bundle, device: Device) -> Limits:
     """
     points = bundle.manifest.operating_points
     n_bytes = sum(spec.bytes for spec in bundle.manifest.files.values())
-    address_space = 512 * 2**20 + 10 * n_bytes + 16 * 2**20 * len(points)
+    address_space = 512 * 2**20 + 10 * n_bytes + len(points) * (16 * 2**20 + n_bytes)  # plans may share no weight
     work_s = len(points) * (len(bundle.manifest.blocks) + n_bytes / 1e7) + sum(point.macs for point in points) / 1e9
     cpu_s = 60 + int(work_s)
     return Limits(address_space if device == "cpu" else None, cpu_s, 3 * cpu_s + 60)
