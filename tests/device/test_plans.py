@@ -157,7 +157,7 @@ def test_an_index_that_is_something_else_is_built_anew(
     assert find_plans(bundle, "cpu", tmp_path / "cache") is None
 
 
-@pytest.mark.parametrize("part", ["onnxruntime", "bundle", "device", "cpu_features", "linker", "optimisation"])
+@pytest.mark.parametrize("part", ["onnxruntime", "bundle", "device", "hardware", "linker", "optimisation"])
 def test_plans_that_another_key_made_are_stale(bundle: Bundle, installed: PlanSet, tmp_path: Path, part: str) -> None:
     key = json.loads((installed.folder / INDEX).read_text())["key"]
     rewrite_index(installed.folder)
@@ -235,7 +235,7 @@ def test_an_interrupted_rebuild_leaves_nothing_that_is_trusted(
 def test_a_full_disk_is_an_error_with_a_way_out(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def optimised(model: Any, folder: Path) -> NoReturn:
+    def optimised(model: Any, folder: Path, *_: object) -> NoReturn:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(building, "_optimised", optimised)

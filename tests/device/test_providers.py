@@ -16,7 +16,8 @@ import pytest
 import tnn_edge
 from tnn_edge.errors import MissingExtraError, ProviderError
 from tnn_edge.runtime import SessionSettings, providers
-from tnn_edge.runtime.providers import check_distribution, choose_device, open_session, session_options
+from tnn_edge.runtime.device_choice import check_distribution, choose_device
+from tnn_edge.runtime.providers import open_session, session_options
 from tnn_edge.runtime.verify import verify
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -88,7 +88,7 @@ def _write(bundle: Bundle, device: Device, precision: Precision, folder: Path) -
             linked, macs[i] = _linked(bundle, points[i])
             if precision == "int8":
                 linked = quantise(linked, bundle, points[i])
-            model = _optimised(linked, folder) if device == "cpu" else ir.from_proto(linked)
+            model = _optimised(linked, folder, device)
             tensors[i] = [list(tensor) for tensor in store.add_model(model)]
             ir.save(model, folder / names[i])
         index = {
@@ -126,14 +126,14 @@ def _linked(bundle: Bundle, point: OperatingPoint) -> tuple[Any, int]:
     return linked, macs
 
 
-def _optimised(model: Any, folder: Path) -> Any:
-    """What ONNX Runtime makes of a model on this CPU."""
+def _optimised(model: Any, folder: Path, device: Device) -> Any:
+    """What ONNX Runtime makes of a model on this device."""
     import onnx_ir as ir
 
     from tnn_edge.runtime.optimising import save_optimised
 
     path = folder / "optimised.onnx"
-    save_optimised(model, path)
+    save_optimised(model, path, device)
     optimised = ir.load(path)
     path.unlink()
     return optimised

@@ -5,93 +5,34 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tnn_edge.bundle import Bundle, Manifest, OperatingPoint, open_bundle
-from tnn_edge.errors import BundleError, InputError, PlanError, ProviderError
+from tnn_edge.bundle import Bundle, Manifest, OperatingPoint
+from tnn_edge.errors import BundleError, InputError, PlanError, ProviderError, TnnEdgeError
 from tnn_edge.runtime.cost_profile import find_profile
 from tnn_edge.runtime.gate_network import GateNetwork
+from tnn_edge.runtime.lane import Lane, open_lane
 from tnn_edge.runtime.limits import LimitedDial
-from tnn_edge.runtime.plan_key import Precision
 from tnn_edge.runtime.plan_sessions import PlanSessions
-from tnn_edge.runtime.plans import PlanSet, find_plans, install
-from tnn_edge.runtime.providers import Device, SessionSettings, choose_device
+from tnn_edge.runtime.plans import PlanSet
+from tnn_edge.runtime.providers import Device, SessionSettings
+from tnn_edge.runtime.result import Result
 from tnn_edge.runtime.vector_runner import VectorResult, VectorRunner
 from tnn_edge.throttle import check_throttle
 
-__all__ = ["Engine", "Result", "load"]
+__all__ = ["Engine"]
 
 _log = logging.getLogger(__name__)
 
+_broken: list[PlanSessions] = []
+"""On a device that failed: to destroy them there can end the process."""
+
 FloatArray = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One inference.
-
-    Attributes:
-        logits: shape [1, classes].
-        u: the throttle asked for.
-        point: the operating point that ran.
-        latency_ms: wall time of the run, without checking and copying the input; with that of the gate network.
-        asked: the operating point that was asked for: a higher one than `point` where it is not in memory (yet).
-        fallback: why this runs on the CPU though ``auto`` would have taken CUDA; None where it does not.
-        gate_macs: multiply-adds of the gate network, 0 where none was asked.
-    """
-
-    logits: FloatArray
-    u: float
-    point: OperatingPoint
-    latency_ms: float
-    asked: OperatingPoint
-    fallback: str | None = None
-    gate_macs: int = 0
-
-    @property
-    def blocks_run(self) -> tuple[str, ...]:
-        """Gated blocks with at least one component on; the others are not in the graph that ran."""
-        return self.point.blocks_on
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds of this inference."""
-        return self.point.macs + self.gate_macs
-
-
-class _Lane:
-    """Memory that one run at a time uses, and every resident session bound to it, so that a call allocates nothing."""
-
-    def __init__(self, sessions: PlanSessions, x_shape: tuple[int, ...], n_classes: int) -> None:
-        self.version = sessions.version
-        self.x: FloatArray = np.zeros(x_shape, dtype=np.float32)
-        self.logits: FloatArray = np.zeros((1, n_classes), dtype=np.float32)
-        self._bound: dict[int, tuple[Any, Any]] = {}
-        for i in sessions.resident:
-            self.bound(*sessions.nearest(i))
-
-    def bound(self, i: int, session: Any) -> tuple[Any, Any]:
-        """A session and its binding to this lane's memory."""
-        found = self._bound.get(i)
-        if found is None:
-            binding = session.io_binding()
-            (taken,), (given,) = session.get_inputs(), session.get_outputs()
-            if (taken.shape, given.shape) != (list(self.x.shape), list(self.logits.shape)):
-                raise BundleError(
-                    f"the blocks read {taken.shape} and give {given.shape}, "
-                    f"the manifest's input and labels say {list(self.x.shape)} and {list(self.logits.shape)}"
-                )
-            binding.bind_input(taken.name, "cpu", 0, np.float32, self.x.shape, self.x.ctypes.data)
-            binding.bind_output(given.name, "cpu", 0, np.float32, self.logits.shape, self.logits.ctypes.data)
-            found = self._bound[i] = (session, binding)
-        return found
 
 
 class Engine:
@@ -106,6 +47,8 @@ class Engine:
         settings: threads and spinning.
         max_resident_mb: memory for operating points, in MB of 2^20 bytes; None keeps all of them in memory.
         fallback: why it runs on this device and not on the one that ``auto`` would have taken.
+        cpu_plans: makes or finds the plans for the CPU, on which the engine goes on where the device fails at run time;
+            None where it may not.
     """
 
     def __init__(
@@ -117,6 +60,7 @@ class Engine:
         *,
         max_resident_mb: float | None = None,
         fallback: str | None = None,
+        cpu_plans: Callable[[], PlanSet] | None = None,
     ) -> None:
         self.bundle = bundle
         self.plans = plans
@@ -129,9 +73,11 @@ class Engine:
         self.gate_network = None if spec is None else GateNetwork(bundle, spec, settings)
         self._gate_macs = 0 if spec is None else spec.macs
         self._vectors = VectorRunner(bundle, plans, settings)
+        self._max_resident_mb = max_resident_mb
+        self._cpu_plans = cpu_plans
         self._dial: LimitedDial | None = None
         self._sessions: PlanSessions | None = PlanSessions.of(plans, device, settings, max_resident_mb)
-        self._lanes = [_Lane(self._sessions, self._shape, len(self.manifest.labels))]
+        self._lanes = [open_lane(self._sessions, self._shape, len(self.manifest.labels))]
         self._change = threading.Lock()
 
     def __enter__(self) -> Engine:
@@ -163,6 +109,12 @@ class Engine:
     def resident(self) -> tuple[OperatingPoint, ...]:
         """Operating points in memory, u rising."""
         return () if self._sessions is None else tuple(self.points[i] for i in self._sessions.resident)
+
+    @property
+    def device_mb(self) -> float | None:
+        """Memory of the GPU that the operating points took, in MB of 2^20 bytes; None on the CPU."""
+        n_bytes = None if self._sessions is None else self._sessions.device_bytes
+        return None if n_bytes is None else n_bytes / 2**20
 
     @property
     def tolerance(self) -> float:
@@ -205,7 +157,8 @@ class Engine:
         Raises:
             InputError: x has another shape or dtype, or holds NaN or infinity; or both u and limits are given.
             LimitError: no operating point honours the limits, or nothing is known about them.
-            PlanError: ONNX Runtime fails.
+            PlanError: ONNX Runtime fails on the CPU.
+            ProviderError: CUDA fails. An engine that was loaded with device ``auto`` then goes on on the CPU.
             ThrottleRangeError: u lies outside [0, 1] or is NaN.
         """
         if max_ms is not None or max_mj is not None or min_accuracy is not None:
@@ -229,7 +182,8 @@ class Engine:
 
         Raises:
             InputError: x has another shape or dtype, or holds NaN or infinity.
-            PlanError: ONNX Runtime fails.
+            PlanError: ONNX Runtime fails on the CPU.
+            ProviderError: CUDA fails.
         """
         return self._run(x, point.u, point)
 
@@ -265,25 +219,43 @@ class Engine:
         i, session = sessions.nearest(self._number[asked.u])
         lane = self._lane(sessions)
         try:
-            session, binding = lane.bound(i, session)
-            np.copyto(lane.x, x)
-            start = time.perf_counter_ns()
-            try:
-                session.run_with_iobinding(binding)
-            except Exception as err:  # ONNX Runtime's errors share no other base
-                raise PlanError(f"ONNX Runtime cannot run the plan: {str(err).partition(chr(10))[0]}") from err
-            latency_ms = (time.perf_counter_ns() - start) / 1e6
+            latency_ms = lane.run(i, session, x)
             return Result(lane.logits.copy(), u, self.points[i], latency_ms, asked, self.fallback)
+        except BundleError:
+            raise
+        except Exception as err:  # ONNX Runtime's errors share no other base
+            raise self._failed(sessions, str(err).partition("\n")[0]) from err
         finally:
             self._lanes.append(lane)
 
-    def _lane(self, sessions: PlanSessions) -> _Lane:
+    def _failed(self, sessions: PlanSessions, reason: str) -> TnnEdgeError:
+        """The error for a run that failed; the engine moves to the CPU where it may."""
+        if sessions.device == "cpu":
+            return PlanError(f"ONNX Runtime cannot run the plan: {reason}")
+        failure = f"CUDA failed at run time: {reason}"
+        if self._cpu_plans is None:
+            return ProviderError(f"{failure}; device='cpu' (--device cpu) does without it")
+        with self._change:
+            if self._sessions is sessions:  # else another thread has moved, or closed, the engine
+                _log.warning("%s: going on on the CPU", failure)
+                _broken.append(sessions)
+                self._move(self._cpu_plans(), "cpu", failure)
+        return ProviderError(f"{failure}; the engine goes on on the CPU")
+
+    def _move(self, plans: PlanSet, device: Device, reason: str) -> None:
+        vectors = self._vectors
+        self._sessions = PlanSessions.of(plans, device, self.settings, self._max_resident_mb)
+        self._vectors = VectorRunner(self.bundle, plans, self.settings)
+        self.plans, self.device, self.fallback, self._dial = plans, device, reason, None
+        vectors.close()
+
+    def _lane(self, sessions: PlanSessions) -> Lane:
         """A lane that nobody uses, which the caller puts back: as many are made as threads run at once."""
         while True:
             try:
                 lane = self._lanes.pop()
             except IndexError:
-                return _Lane(sessions, self._shape, len(self.manifest.labels))
+                return open_lane(sessions, self._shape, len(self.manifest.labels))
             if lane.version == sessions.version:
                 return lane
 
@@ -304,52 +276,3 @@ class Engine:
 
 def _closed() -> RuntimeError:
     return RuntimeError("the engine is closed")
-
-
-def load(
-    bundle: Path | str,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    *,
-    settings: SessionSettings | None = None,
-    cache: Path | None = None,
-    precision: Precision = "float32",
-    max_resident_mb: float | None = None,
-) -> Engine:
-    """Open a bundle and load its operating points, installing it first where that has not been done.
-
-    Args:
-        bundle: the bundle's folder.
-        device: ``auto`` takes CUDA where it works; where it does not, log, results and metrics say so. The others are
-            strict.
-        settings: threads and spinning; by default one thread that does not spin.
-        cache: folder of the plans; by default ``$TNN_EDGE_CACHE`` or the user's cache folder.
-        precision: ``int8`` runs 8-bit integers, where the bundle has ranges for them.
-        max_resident_mb: memory for operating points, in MB of 2^20 bytes. By default all are loaded; with a limit the
-            lowest is, and the others in the background when they are asked for. Meanwhile the nearest lower one runs.
-
-    Raises:
-        BundleError: the bundle is damaged or unsound, or has no ranges for 8-bit integers.
-        ProviderError: the device cannot be had.
-        PlanError: plans cannot be made, written or loaded.
-        VerificationError: a plan computes something else than the golden outputs.
-        MissingExtraError: ONNX Runtime is not installed.
-    """
-    if max_resident_mb is not None and not max_resident_mb > 0:
-        raise ValueError(f"max_resident_mb must be more than 0 or None, got {max_resident_mb!r}")
-    opened = open_bundle(bundle)
-    chosen = choose_device(device)
-    settings = settings or SessionSettings()
-
-    def on(chosen: Device, fallback: str | None) -> Engine:
-        plans = find_plans(opened, chosen, cache, precision=precision) or install(
-            opened, chosen, cache, precision=precision
-        )
-        return Engine(opened, plans, chosen, settings, max_resident_mb=max_resident_mb, fallback=fallback)
-
-    try:
-        return on(chosen, None)
-    except (ProviderError, PlanError) as err:
-        if device != "auto" or chosen == "cpu":
-            raise
-        _log.warning("%s: running on the CPU instead", err)
-        return on("cpu", str(err))

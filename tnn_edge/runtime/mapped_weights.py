@@ -11,6 +11,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
+from tnn_edge.runtime.plan_key import Precision
+from tnn_edge.runtime.providers import SessionSettings, session_options, share_arena
 from tnn_edge.runtime.stored_tensor import StoredTensor
 
 if TYPE_CHECKING:
@@ -47,10 +49,25 @@ class MappedWeights:
                 mapped = _mapped[identity] = cls(path)
             return mapped
 
-    def give(self, options: onnxruntime.SessionOptions, tensors: Iterable[StoredTensor]) -> None:
-        """Let a session read its tensors here; this object must live as long as the session does."""
+    def options(
+        self, settings: SessionSettings, tensors: Iterable[StoredTensor], precision: Precision = "float32"
+    ) -> onnxruntime.SessionOptions:
+        """Options of a session that reads its tensors here, which this object must outlive, and shares the arena.
+
+        Args:
+            settings: threads and spinning.
+            tensors: of the plan.
+            precision: of its arithmetic.
+        """
+        options = session_options(settings, optimise=False)
+        share_arena(options)
+        if precision == "float32":
+            # Packed, weights of fully connected layers would be copied for each session, and be no faster. Products of
+            # 8-bit integers are.
+            options.add_session_config_entry("session.disable_prepacking", "1")
         for tensor in tensors:
             options.add_initializer(tensor.name, self._value(tensor))
+        return options
 
     def _value(self, tensor: StoredTensor) -> Any:
         import onnxruntime

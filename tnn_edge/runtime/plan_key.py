@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from tnn_edge.bundle import Bundle
 from tnn_edge.errors import BundleError, ProviderError
+from tnn_edge.runtime.cuda_driver import cuda_driver
 from tnn_edge.runtime.machine import cpu_features
 from tnn_edge.runtime.providers import Device
 
@@ -24,20 +25,26 @@ def plan_key(bundle: Bundle, device: Device, precision: Precision) -> dict[str, 
 
     Raises:
         BundleError: 8-bit integers are asked for and the bundle has no ranges for them.
-        ProviderError: 8-bit integers are asked for on another device than the CPU.
+        ProviderError: 8-bit integers are asked for on another device than the CPU, or CUDA is and there is none.
     """
     import onnxruntime
 
-    key: dict[str, Any] = {
+    quantiser = {} if precision == "float32" else _quantiser(bundle, device)
+    return {
         "bundle": bundle.digest,
         "onnxruntime": onnxruntime.__version__,
         "device": device,
         "optimisation": "all",
-        "cpu_features": list(cpu_features()) if device == "cpu" else [],
+        "hardware": list(cpu_features()) if device == "cpu" else [_gpu()],
         "linker": LINKER_VERSION,
         "precision": precision,
+        **quantiser,
     }
-    return key if precision == "float32" else key | _quantiser(bundle, device)
+
+
+def _gpu() -> str:
+    driver = cuda_driver()
+    return f"{driver.name}, compute capability {driver.capability}"
 
 
 def _quantiser(bundle: Bundle, device: Device) -> dict[str, Any]:

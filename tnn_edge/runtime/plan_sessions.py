@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from tnn_edge.errors import TnnEdgeError
+from tnn_edge.runtime.cuda_session import open_cuda_session
 from tnn_edge.runtime.mapped_weights import MappedWeights
 from tnn_edge.runtime.plans import PlanSet
-from tnn_edge.runtime.providers import Device, SessionSettings, open_session, session_options, share_arena
+from tnn_edge.runtime.providers import Device, SessionSettings, open_session
 from tnn_edge.runtime.residency import Residency
 
 __all__ = ["PlanSessions"]
@@ -20,6 +22,7 @@ __all__ = ["PlanSessions"]
 _log = logging.getLogger(__name__)
 
 _Key = tuple[Path, int, Device, SessionSettings, "float | None"]
+_versions = itertools.count()
 _lock = threading.Lock()
 _open: WeakValueDictionary[_Key, PlanSessions] = WeakValueDictionary()
 
@@ -37,14 +40,16 @@ class PlanSessions:
         residency: the budget, None where all points are resident.
 
     Attributes:
-        version: changes when a session has left.
+        version: changes when a session has left; no two have the same.
+        device_bytes: memory of the GPU that the sessions took when they were opened; None on the CPU.
     """
 
     def __init__(
         self, plans: PlanSet, device: Device, settings: SessionSettings, residency: Residency | None = None
     ) -> None:
         self.plans, self.device, self.settings = plans, device, settings
-        self.version = 0
+        self.version = next(_versions)
+        self.device_bytes: int | None = None if device == "cpu" else 0
         self._weights = MappedWeights.of(plans.weights) if device == "cpu" else None
         self._residency = residency
         self._loader = None if residency is None else ThreadPoolExecutor(1, thread_name_prefix="operating point")
@@ -69,7 +74,9 @@ class PlanSessions:
         with _lock:
             found = _open.get(key)
             if found is None:
-                limit = None if max_resident_mb is None else Residency(int(max_resident_mb * 2**20), plans.tensors)
+                limit = None
+                if max_resident_mb is not None:
+                    limit = Residency(int(max_resident_mb * 2**20), plans.tensors, share=device == "cpu")
                 found = _open[key] = cls(plans, device, settings, limit)
             return found
 
@@ -94,13 +101,12 @@ class PlanSessions:
             self._loader.submit(int).result()
 
     def _session(self, i: int) -> Any:
-        options = session_options(self.settings, optimise=self.device != "cpu")
-        if self._weights is not None:
-            share_arena(options)
-            # Packed, the weights of fully connected layers would be copied for each session, and be no faster.
-            options.add_session_config_entry("session.disable_prepacking", "1")
-            self._weights.give(options, self.plans.tensors[i])
-        return open_session(self.plans.paths[i], options, self.device)
+        if self._weights is None:
+            opened = open_cuda_session(self.plans.paths[i], self.settings)
+            self.device_bytes = (self.device_bytes or 0) + opened.n_bytes
+            return opened.session
+        options = self._weights.options(self.settings, self.plans.tensors[i], self.plans.precision)
+        return open_session(self.plans.paths[i], options, "cpu")
 
     def _load_beside(self, i: int) -> None:
         assert self._loader is not None
@@ -114,7 +120,8 @@ class PlanSessions:
         if leaving is not None:
             for each in leaving:
                 self._sessions[each] = None
-            self.version += bool(leaving)
+            if leaving:
+                self.version = next(_versions)
             try:
                 self._sessions[i] = self._session(i)
             except TnnEdgeError as err:

@@ -24,8 +24,9 @@ import platformdirs
 from tnn_edge.bundle import Bundle
 from tnn_edge.bundle.reading import file_sha256
 from tnn_edge.errors import PlanError
+from tnn_edge.runtime.device_choice import check_distribution
 from tnn_edge.runtime.plan_key import Precision, key_digest, plan_key
-from tnn_edge.runtime.providers import Device, check_distribution
+from tnn_edge.runtime.providers import Device
 from tnn_edge.runtime.stored_tensor import StoredTensor
 
 __all__ = ["INDEX", "WEIGHTS", "PlanSet", "cache_folder", "cannot_write", "find_plans", "install", "read_plans"]

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import threading
+from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from tnn_edge.errors import MissingExtraError, PlanError, ProviderError
+from tnn_edge.errors import PlanError, ProviderError
 
 if TYPE_CHECKING:
     import onnxruntime
 
 __all__ = [
+    "PROVIDERS",
     "Device",
     "SessionSettings",
-    "check_distribution",
-    "choose_device",
+    "cuda_options",
     "open_session",
     "session_options",
     "share_arena",
 ]
 
 Device = Literal["cpu", "cuda"]
-_PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_CUDA_OPTIONS = {
-    "use_tf32": "0",  # it rounds products to 10 bits, which golden outputs would show
-    "cudnn_conv_algo_search": "HEURISTIC",  # exhaustive search costs seconds for each operating point
-}
-_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+PROVIDERS: Final[dict[str, str]] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
+_log = logging.getLogger(__name__)
 _arena_lock = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSettings:
-    """How sessions use the CPU.
+    """How sessions use the processors.
 
     Attributes:
         threads: threads that compute one inference. One, because every resident session has a pool of its own and a
@@ -46,60 +45,20 @@ class SessionSettings:
         spinning: threads wait busily for the next call. Off, because it burns the energy that throttling saves.
         flush_denormals: numbers too small for full precision are taken as 0, which some CPUs compute much faster. Off,
             because it changes the arithmetic of the calling thread too, NumPy's included.
+        tf32: CUDA may round factors of products to 10 bits. Off: logits then keep to 1e-6 of the largest, with it to
+            1e-3, about twice as fast.
+        cuda_graphs: CUDA runs an operating point as one recorded graph, and not kernel by kernel.
     """
 
     threads: int = 1
     spinning: bool = False
     flush_denormals: bool = False
+    tf32: bool = False
+    cuda_graphs: bool = True
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
-
-
-def check_distribution() -> None:
-    """Make sure that exactly one onnxruntime distribution is installed.
-
-    Raises:
-        MissingExtraError: there is none.
-        ProviderError: there are two; they overwrite each other's files, and CUDA is silently gone.
-    """
-    found = []
-    for name in _DISTRIBUTIONS:
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        found.append(name)
-    if not found:
-        raise MissingExtraError("running a network needs ONNX Runtime: pip install 'tnn-edge[cpu]' or 'tnn-edge[gpu]'")
-    if len(found) > 1:
-        raise ProviderError(
-            f"{' and '.join(found)} are both installed and overwrite each other: pip uninstall {' '.join(found)}, "
-            "then pip install 'tnn-edge[cpu]' or 'tnn-edge[gpu]'"
-        )
-
-
-def choose_device(device: Literal["auto", "cpu", "cuda"]) -> Device:
-    """The device to run on: ``auto`` is CUDA where this ONNX Runtime has it.
-
-    Raises:
-        ProviderError: CUDA was asked for and this ONNX Runtime does not have it.
-    """
-    check_distribution()
-    import onnxruntime
-
-    available = onnxruntime.get_available_providers()
-    if device == "auto":
-        return "cuda" if _PROVIDERS["cuda"] in available else "cpu"
-    if device not in _PROVIDERS:
-        raise ProviderError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
-    if _PROVIDERS[device] not in available:
-        raise ProviderError(
-            f"asked for {device}, this ONNX Runtime offers {', '.join(available)}; "
-            "install tnn-edge[gpu] instead of [cpu], or pass device='cpu' (--device cpu)"
-        )
-    return device
 
 
 def session_options(settings: SessionSettings, *, optimise: bool) -> onnxruntime.SessionOptions:
@@ -139,10 +98,38 @@ def _register_arena() -> None:
     )
 
 
+def cuda_options(settings: SessionSettings, stream: int | None = None) -> dict[str, str]:
+    """Options of the CUDA provider. ONNX Runtime knows all of them since 1.20.
+
+    Args:
+        settings: of the session.
+        stream: address of the CUDA stream to work in; None leaves one to ONNX Runtime, which then records no graph.
+    """
+    options = {
+        "device_id": "0",
+        "use_tf32": "1" if settings.tf32 else "0",
+        "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search costs more to start, and runs no faster
+        "arena_extend_strategy": "kSameAsRequested",  # by default each arena doubles, and each session has one
+    }
+    if stream is not None:
+        options["user_compute_stream"] = str(stream)
+        options["enable_cuda_graph"] = "1" if settings.cuda_graphs else "0"
+    return options
+
+
 def open_session(
-    model: Path | bytes, options: onnxruntime.SessionOptions, device: Device
+    model: Path | bytes,
+    options: onnxruntime.SessionOptions,
+    device: Device,
+    cuda: Mapping[str, str] | None = None,
 ) -> onnxruntime.InferenceSession:
     """Create a session and read back where it runs.
+
+    Args:
+        model: a file, or a serialised model.
+        options: as `session_options` gives them.
+        device: where to run.
+        cuda: options of the CUDA provider; by default those of plain settings.
 
     Raises:
         PlanError: ONNX Runtime refuses the model.
@@ -150,8 +137,11 @@ def open_session(
     """
     import onnxruntime
 
-    cpu: tuple[str, dict[str, str]] = (_PROVIDERS["cpu"], {})
-    providers = [cpu] if device == "cpu" else [(_PROVIDERS[device], _CUDA_OPTIONS), cpu]
+    cpu: tuple[str, dict[str, str]] = (PROVIDERS["cpu"], {})
+    providers = [cpu]
+    if device == "cuda":
+        _prepare_cuda()
+        providers.insert(0, (PROVIDERS[device], dict(cuda or cuda_options(SessionSettings()))))
     source = model if isinstance(model, bytes) else str(model)
     try:
         session = onnxruntime.InferenceSession(source, options, providers=providers)
@@ -159,8 +149,21 @@ def open_session(
         name = "a linked graph" if isinstance(model, bytes) else str(model)
         raise PlanError(f"ONNX Runtime cannot load {name}: {str(err).partition(chr(10))[0]}") from err
     active = session.get_providers()[0]
-    if active != _PROVIDERS[device]:
+    if active != PROVIDERS[device]:
         raise ProviderError(
             f"asked for {device}, the session runs on {active}; pass device='cpu' (--device cpu) to accept that"
         )
     return session
+
+
+@cache
+def _prepare_cuda() -> None:
+    """Load CUDA's libraries from where pip puts them, once in a process."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)  # it warns about each session
+    if hasattr(onnxruntime, "preload_dlls"):  # since 1.21
+        said = io.StringIO()
+        with redirect_stdout(said):
+            onnxruntime.preload_dlls()
+        _log.debug("%s", said.getvalue())

@@ -24,6 +24,7 @@ class Residency:
     Args:
         max_bytes: of weights and sessions.
         tensors: for each operating point, its tensors in the shared weight file.
+        share: equal weights of several points are in memory once.
         clock_s: monotonic, in seconds.
     """
 
@@ -32,19 +33,22 @@ class Residency:
         max_bytes: int,
         tensors: Sequence[Sequence[StoredTensor]],
         *,
+        share: bool = True,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_bytes = max_bytes
         self._pages = [pages(each) for each in tensors]
+        self._share = share
         self._clock_s = clock_s
         self._asked_s = [clock_s()] * len(tensors)
         self._refused_s = [clock_s() - _DWELL_S] * len(tensors)
         self._evicted_s = clock_s() - _DWELL_S
 
     def n_bytes(self, points: Collection[int]) -> int:
-        """What points take together; weights that they share count once."""
-        shared = set().union(*(self._pages[i] for i in points))
-        return len(shared) * PAGE_BYTES + len(points) * _SESSION_BYTES
+        """What points take together."""
+        each = [self._pages[i] for i in points]
+        n_pages = len(set().union(*each)) if self._share else sum(map(len, each))
+        return n_pages * PAGE_BYTES + len(points) * _SESSION_BYTES
 
     def ask(self, i: int) -> bool:
         """Note that point i is wanted now; whether it is worth making room for, or was refused within a minute."""

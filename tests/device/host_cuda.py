@@ -1,0 +1,83 @@
+"""CUDA as the runtime sees it, on a machine without: its memory is the CPU's, and its provider is the one for the CPU.
+
+What is real: the install, the plans, the sessions, the arithmetic. Memory of the "GPU" is apart from the CPU's, so a
+copy that is forgotten shows in the answers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tnn_edge.errors import ProviderError
+from tnn_edge.runtime import confined, device_choice, providers
+from tnn_edge.runtime.cuda_driver import CudaBuffer
+
+
+class HostDriver:
+    """Stands in for `CudaDriver`."""
+
+    kind = "cpu"
+    capability = "0.0"
+    stream = 7
+
+    def __init__(self, name: str = "memory of the CPU") -> None:
+        self.name = name
+        self.allocated: dict[int, Any] = {}
+        self.uploads = self.downloads = self.waits = 0
+        self.failure: str | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._lock:
+            yield
+
+    def allocate(self, n_bytes: int) -> tuple[int, int]:
+        pair = [ctypes.create_string_buffer(n_bytes) for _ in range(2)]
+        addresses = [ctypes.addressof(each) for each in pair]
+        self.allocated[addresses[0]] = pair
+        return addresses[0], addresses[1]
+
+    def release(self, device: int, host: int) -> None:
+        del host
+        del self.allocated[device]
+
+    def upload(self, buffer: CudaBuffer) -> None:
+        if self.failure is not None:
+            raise ProviderError(self.failure)
+        assert self._lock.locked()
+        self.uploads += 1
+        ctypes.memmove(buffer.device, buffer.host.ctypes.data, buffer.host.nbytes)
+
+    def download(self, buffer: CudaBuffer) -> None:
+        assert self._lock.locked()
+        self.downloads += 1
+        ctypes.memmove(buffer.host.ctypes.data, buffer.device, buffer.host.nbytes)
+
+    def wait(self) -> None:
+        self.waits += 1
+
+    def used_bytes(self) -> int:
+        return sum(ctypes.sizeof(each) for each, _ in self.allocated.values())
+
+
+def _here(target: str, arguments: Mapping[str, Any], *_: object, **__: object) -> Any:
+    """What a child would do: it would know nothing of what a test has replaced."""
+    module, _, function = target.partition(":")
+    return getattr(importlib.import_module(module), function)(**arguments)
+
+
+def put_in(patch: pytest.MonkeyPatch, driver: HostDriver) -> None:
+    """Let the runtime find this driver, and the CPU's provider under CUDA's name."""
+    for module in ("cuda_session", "lane", "plan_key", "device_choice"):
+        patch.setattr(f"tnn_edge.runtime.{module}.cuda_driver", lambda: driver)
+    patch.setitem(providers.PROVIDERS, "cuda", providers.PROVIDERS["cpu"])
+    patch.setattr(device_choice, "_cuda_fault", lambda: None)
+    patch.setattr(confined, "confined", _here)
