@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,34 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from onnx import numpy_helper
 from onnxruntime import quantization
 
-from tests.device.damage import rewrite
+from tests.device.calibrated import WIDTHS, calibrated_copy, linked, session, with_ranges
 from tests.device.graphs import Array, drawn, model_of
 from tnn_edge.bundle import Bundle, QuantisationSpec, open_bundle
 from tnn_edge.bundle.quantisation import RANGES, WeightBits, read_ranges
 from tnn_edge.errors import BundleError, SchemaError
-from tnn_edge.runtime.linker import link
 from tnn_edge.runtime.passes.insert_qdq import InsertQuantisation, quantised_values
 from tnn_edge.runtime.quantise import quantise, weight_bits
 
 Ranges = Mapping[str, tuple[float, float]]
-WIDTHS: tuple[WeightBits, WeightBits] = (7, 8)
-
-
-def session(model: onnx.ModelProto, *, optimise: bool, save_to: Path | None = None) -> onnxruntime.InferenceSession:
-    levels = onnxruntime.GraphOptimizationLevel
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.x64quantprecision", "1")  # 8-bit weights do not saturate either
-    if save_to is not None:
-        options.optimized_model_filepath = str(save_to)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def run(model: onnx.ModelProto, x: Array, *, optimise: bool) -> Array:
@@ -55,19 +38,6 @@ def quantised(model: ir.Model, ranges: Ranges, bits: WeightBits = 8) -> onnx.Mod
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     return proto
-
-
-def ranges_on(model: onnx.ModelProto, images: Array) -> dict[str, tuple[float, float]]:
-    """Least and largest number of each value that a quantised graph rounds, seen on images."""
-    names = quantised_values(ir.from_proto(model).graph)
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    (given,) = (value.name for value in model.graph.input)
-    watched.graph.output.extend(onnx.helper.make_tensor_value_info(n, 1, None) for n in names if n != given)
-    running = session(watched, optimise=False)
-    outputs = [value.name for value in running.get_outputs()]
-    seen = [dict(zip(outputs, running.run(None, {given: x[None]}), strict=True)) | {given: x} for x in images]
-    return {n: (min(float(s[n].min()) for s in seen), max(float(s[n].max()) for s in seen)) for n in names}
 
 
 def constants(model: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
@@ -217,36 +187,7 @@ def test_weights_that_no_8_bits_fit_are_refused(value: float) -> None:
 @pytest.fixture(scope="module")
 def calibrated(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The tiny bundle with ranges from its golden inputs. Read only."""
-    folder = tmp_path_factory.mktemp("calibrated") / "bundle"
-    shutil.copytree(tiny_bundle, folder)
-    with_ranges(folder, measured_ranges(open_bundle(folder)))
-    return open_bundle(folder)
-
-
-def measured_ranges(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
-    points = bundle.manifest.operating_points
-    rows = [ranges_on(ir.to_proto(link(bundle, point.gates)), bundle.golden[0]) for point in points]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: np.array([row.get(name, (np.nan, np.nan)) for row in rows], np.float32) for name in names}
-
-
-def with_ranges(folder: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    file = io.BytesIO()
-    entries: dict[str, Any] = dict(arrays)
-    np.savez(file, **entries)
-    rewrite(folder, RANGES, file.getvalue())
-    manifest = json.loads((folder / "manifest.json").read_text())
-    n = len(manifest["operating_points"])
-    shares = [0.5] * n
-    manifest["quantisation"] = {
-        "n_calibration": 4, "kept": 1.0, "n_images": 4, "float32_accuracy": shares,
-        "weights": [{"bits": b, "tolerance": 0.1, "accuracy": shares, "agreement": shares} for b in (7, 8)],
-    }  # fmt: skip
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def linked(bundle: Bundle, i: int) -> onnx.ModelProto:
-    return ir.to_proto(link(bundle, bundle.manifest.operating_points[i].gates))
+    return calibrated_copy(tiny_bundle, tmp_path_factory.mktemp("calibrated") / "bundle")
 
 
 @pytest.mark.parametrize("bits", WIDTHS)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pytest
 
 from tests.device.graphs import drawn
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.errors import BundleError, PlanError
 from tnn_edge.runtime import PlanSet, install
+from tnn_edge.runtime.building import limits_of
+from tnn_edge.runtime.confined import Limits
 from tnn_edge.runtime.stepwise import Stepwise
 from tnn_edge.runtime.vector_plans import VectorPlans
-from tnn_edge.runtime.vector_store import VectorStore, store_vector
+from tnn_edge.runtime.vector_store import VectorPlan, VectorStore, store_vector
 
 Array = npt.NDArray[np.float32]
 Gates = dict[str, str]
@@ -71,6 +75,12 @@ def stored(store: VectorStore) -> set[str]:
     return {path.name for path in store.folder.iterdir() if not path.name.startswith(".")}
 
 
+def written_ns(store: VectorStore, gates: Gates) -> int:
+    plan = store.find(gates)
+    assert plan is not None
+    return plan.path.stat().st_mtime_ns
+
+
 # --- from cold to hot
 
 
@@ -112,14 +122,14 @@ def test_a_plan_is_found_again_by_the_first_that_asks(bundle: Bundle, plans: Pla
     with VectorPlans(bundle, plans, hot_after=1) as before:
         before.run(X, hot)
         before.settle()
-        answer, written = before.run(X, hot), before.store.path(hot).stat().st_mtime_ns
+        answer, written = before.run(X, hot), written_ns(before.store, hot)
     with VectorPlans(bundle, plans, hot_after=1000) as after:
         assert after.run(X, hot) is None
         after.settle()
         again = after.run(X, hot)
         assert answer is not None and again is not None
         assert np.array_equal(answer, again)
-        assert after.store.path(hot).stat().st_mtime_ns == written
+        assert written_ns(after.store, hot) == written
 
 
 def cut(path: Path) -> None:
@@ -237,22 +247,19 @@ def test_no_room_on_the_disk_is_one_clear_error_and_leaves_nothing(bundle: Bundl
     assert not [path for path in folder.iterdir() if path.is_dir()]
 
 
-# --- several, and their ends
+# --- several
 
 
 def test_two_processes_that_make_one_plan_end_with_one(bundle: Bundle, tmp_path: Path) -> None:
     program = (
         "import json, sys; from tnn_edge.runtime.vector_store import store_vector; "
-        "print(store_vector(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4], 2**30)['n_bytes'])"
+        "store_vector(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4], 2**30)"
     )
     hot, folder = gates(bundle, "0110"), tmp_path / "store"
     command = [sys.executable, "-c", program, str(bundle.path), bundle.digest, json.dumps(hot), str(folder)]
-    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [child.communicate()[0] for child in children]
-    assert [child.returncode for child in children] == [0, 0]
-    found = VectorStore(folder, MB).find(hot)
-    assert found is not None
-    assert said == [f"{found.n_bytes}\n"] * 2
+    children = [subprocess.Popen(command) for _ in range(2)]
+    assert [child.wait() for child in children] == [0, 0]
+    assert VectorStore(folder, MB).find(hot) is not None
     assert len(stored(VectorStore(folder, MB))) == 1
 
 
@@ -263,17 +270,101 @@ def test_what_a_killed_builder_left_is_cleared(bundle: Bundle, tmp_path: Path) -
     assert [path.name for path in store.folder.iterdir() if path.is_dir()] == list(stored(store))
 
 
-def test_a_plan_that_another_process_removed_leaves_the_vector_stepwise(
-    bundle: Bundle, vectors: VectorPlans, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vectors.store, "path", lambda gates: Path("gone.onnx"))
+@pytest.mark.parametrize("is_read", [False, True], ids=["before it is read", "after it was read"])
+def test_a_plan_that_another_process_removes_leaves_the_vector_stepwise(
+    bundle: Bundle, vectors: VectorPlans, is_read: bool, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    described = vectors.store.described
+
+    def removed_meanwhile(gates: Mapping[str, str]) -> VectorPlan | None:
+        before = described(gates)
+        shutil.rmtree(vectors.store.folder)
+        return before if is_read else described(gates)
+
+    monkeypatch.setattr(vectors.store, "described", removed_meanwhile)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert vectors.run(X, gates(bundle, "0110")) is None
         vectors.settle()
     assert vectors.run(X, gates(bundle, "0110")) is None
     (warning,) = caplog.messages
-    assert "ONNX Runtime cannot load gone.onnx" in warning
+    what = r"cannot read .*weights\.bin: No such file or directory" if is_read else "the plan of a gate vector left "
+    assert re.search(rf"{what}.*; load the bundle again to try once more$", warning)
+
+
+# --- limits on the child
+
+
+def child_of_ours() -> psutil.Process:
+    (child,) = (each for each in psutil.Process().children() if "confined_child.py" in " ".join(each.cmdline()))
+    return child
+
+
+def test_the_child_may_take_what_an_install_may_and_is_the_last_to_run(bundle: Bundle, vectors: VectorPlans) -> None:
+    for _ in range(3):
+        vectors.run(X, gates(bundle, "0110"))
+    child, limits = child_of_ours(), limits_of(bundle, "cpu")
+    # it limits itself, before it imports anything; the memory comes last
+    while child.status() != psutil.STATUS_ZOMBIE and child.rlimit(psutil.RLIMIT_AS)[0] == psutil.RLIM_INFINITY:
+        pass
+    assert child.rlimit(psutil.RLIMIT_AS)[0] == limits.address_space_bytes
+    assert child.rlimit(psutil.RLIMIT_CPU)[0] == limits.cpu_seconds
+    assert child.nice() == 19
+    vectors.settle()
+    assert vectors.n_resident == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "fault"),
+    [
+        (Limits(64 * MB, None, 60.0), "needs more than 64 MB of memory"),
+        (Limits(None, None, 0.01), "ran longer than 0.02 s"),
+    ],
+    ids=["memory", "time"],
+)
+def test_a_child_that_reaches_a_limit_leaves_the_vector_stepwise_with_one_warning(
+    bundle: Bundle, vectors: VectorPlans, limits: Limits, fault: str, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("tnn_edge.runtime.vector_plans.limits_of", lambda bundle, device: limits)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(8):
+            assert vectors.run(X, gates(bundle, "0110")) is None
+            vectors.settle()
+    (warning,) = caplog.messages
+    assert warning == (
+        "a gate vector gets no plan and runs block by block: "
+        f"linking a gate vector {fault}; load the bundle again to try once more"
+    )
+    assert not vectors.store.is_there(gates(bundle, "0110"))
+
+
+# --- memory
+
+
+def test_the_weights_of_a_vector_are_mapped_once_in_a_process(bundle: Bundle, plans: PlanSet) -> None:
+    hot = gates(bundle, "0110")
+    with VectorPlans(bundle, plans, hot_after=1) as one, VectorPlans(bundle, plans, hot_after=1) as other:
+        for each in (one, other):
+            each.run(X, hot)
+            each.settle()
+        assert (one.n_resident, other.n_resident) == (1, 1)
+        plan = one.store.find(hot)
+        assert plan is not None and plan.tensors
+        assert n_mappings(plan.weights) == 1
+        first, second = one.run(X, hot), other.run(X, hot)
+        assert first is not None and second is not None
+        assert np.array_equal(first, second)
+    gc.collect()
+    assert n_mappings(plan.weights) == 0
+
+
+def n_mappings(path: Path) -> int:
+    return sum(each.path == str(path) for each in psutil.Process().memory_maps(grouped=False))
+
+
+# --- the end
 
 
 def test_closing_ends_the_child_and_running_then_says_so(bundle: Bundle, plans: PlanSet) -> None:

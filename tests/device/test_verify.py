@@ -243,3 +243,8 @@ def test_an_error_that_is_not_finite_is_null_in_json() -> None:
     checked = verify_module.Verification((replace(RIGHT, error=math.nan), RIGHT), ())
     assert [point["error"] for point in checked.as_json()["points"]] == [None, RIGHT.error]
     json.dumps(checked.as_json(), allow_nan=False)
+
+
+def test_the_error_on_one_input_is_no_larger_than_on_all(engine: Engine) -> None:
+    one, every = verify(engine, n_inputs=1), verify(engine)
+    assert all(a.error <= b.error for a, b in zip(one.points, every.points, strict=True))

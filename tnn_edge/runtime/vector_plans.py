@@ -13,17 +13,20 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tnn_edge.bundle import Bundle
 from tnn_edge.errors import PlanError, TnnEdgeError
+from tnn_edge.runtime.building import limits_of
 from tnn_edge.runtime.confined import Confined, Limits
+from tnn_edge.runtime.mapped_weights import MappedWeights
 from tnn_edge.runtime.plans import PlanSet
-from tnn_edge.runtime.providers import SessionSettings, open_session, session_options
+from tnn_edge.runtime.providers import SessionSettings, open_session
 from tnn_edge.runtime.recent import Recent
-from tnn_edge.runtime.vector_store import VectorStore
+from tnn_edge.runtime.vector_store import VectorPlan, VectorStore
 from tnn_edge.runtime.weight_layout import FloatArray
 
 __all__ = ["VectorPlans"]
@@ -33,8 +36,9 @@ _log = logging.getLogger(__name__)
 Vector = tuple[tuple[str, str], ...]
 
 _MAX_COUNTED = 4096  # vectors: of those that are asked for once and never again there is no end
-_LIMITS = Limits(address_space_bytes=None, cpu_seconds=None, wall_seconds=600.0)
 _LOWEST_PRIORITY = 19
+_PATIENCE = 2  # times the wall time of an install: at the lowest priority a child mostly waits for the CPU
+_WAY_OUT = "load the bundle again to try once more"
 
 
 class _Job(NamedTuple):
@@ -45,6 +49,7 @@ class _Job(NamedTuple):
 class _Resident(NamedTuple):
     session: Any
     binding: Any
+    weights: MappedWeights  # which the session reads
 
 
 class VectorPlans:
@@ -77,7 +82,7 @@ class VectorPlans:
         self.hot_after = hot_after
         max_bytes = int(max_store_mb * 2**20)
         self.store = VectorStore(plans.folder.with_name(f"{plans.folder.name}.vectors"), max_bytes)
-        self._options = session_options(settings or SessionSettings(), optimise=False)
+        self._settings = settings or SessionSettings()
         self._clock_s = clock_s
         self._lock = threading.Lock()
         self._x: FloatArray = np.zeros(bundle.manifest.input.shape, dtype=np.float32)
@@ -193,26 +198,38 @@ class VectorPlans:
         return Confined(
             "tnn_edge.runtime.vector_store:store_vector",
             arguments,
-            _LIMITS,
+            _limits(self.bundle),
             what="linking a gate vector",
-            way_out="it runs block by block",
+            way_out=_WAY_OUT,
             error=PlanError,
             niceness=_LOWEST_PRIORITY,
         )
 
     def _open(self, job: _Job) -> None:
         try:
-            n_bytes = int(job.child.result()["n_bytes"])
-            session = open_session(self.store.path(dict(job.vector)), self._options, "cpu")
+            job.child.result()
+            plan = self.store.described(dict(job.vector))
+            if plan is None:
+                raise PlanError(f"the plan of a gate vector left {self.store.folder}; {_WAY_OUT}")
+            resident = self._loaded(plan)
         except TnnEdgeError as err:
             self._refuse(job.vector, err)
             return
+        self._resident.put(job.vector, resident, plan.n_bytes)
+        self._used_s[job.vector] = self._clock_s()
+
+    def _loaded(self, plan: VectorPlan) -> _Resident:
+        try:
+            weights = MappedWeights.of(plan.weights)
+        except OSError as err:  # another process makes room
+            raise PlanError(f"cannot read {plan.weights}: {err.strerror}; {_WAY_OUT}") from err
+        options = weights.options(self._settings, plan.tensors)
+        session = open_session(plan.path, options, "cpu")
         binding = session.io_binding()
         (taken,), (given,) = session.get_inputs(), session.get_outputs()
         binding.bind_input(taken.name, "cpu", 0, np.float32, self._x.shape, self._x.ctypes.data)
         binding.bind_output(given.name, "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
-        self._resident.put(job.vector, _Resident(session, binding), n_bytes)
-        self._used_s[job.vector] = self._clock_s()
+        return _Resident(session, binding, weights)
 
     def _refuse(self, vector: Vector, err: TnnEdgeError) -> None:
         """Leave a vector to run block by block until this process ends."""
@@ -223,3 +240,9 @@ class VectorPlans:
         for vector, used_s in self._used_s.items():
             self.store.touch(dict(vector), used_s)
         self._used_s.clear()
+
+
+def _limits(bundle: Bundle) -> Limits:
+    """Those of an install, which links every operating point and so never less, with more time to wait."""
+    limits = limits_of(bundle, "cpu")
+    return replace(limits, wall_seconds=_PATIENCE * limits.wall_seconds)

@@ -23,6 +23,7 @@ from typing import Any
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.bundle.reading import file_sha256
 from tnn_edge.errors import BundleError, PlanError, TnnEdgeError
+from tnn_edge.runtime.stored_tensor import StoredTensor
 
 __all__ = ["VectorPlan", "VectorStore", "store_vector"]
 
@@ -35,11 +36,18 @@ class VectorPlan:
 
     Attributes:
         path: its ONNX file.
+        tensors: in its weight file.
         n_bytes: of the plan with its weights.
     """
 
     path: Path
+    tensors: tuple[StoredTensor, ...]
     n_bytes: int
+
+    @property
+    def weights(self) -> Path:
+        """Its weight file."""
+        return self.path.with_name(_WEIGHTS)
 
 
 class VectorStore:
@@ -54,24 +62,28 @@ class VectorStore:
         self.folder = folder
         self.max_bytes = max_bytes
 
-    def path(self, gates: Mapping[str, str]) -> Path:
-        """The ONNX file of a gate vector's plan, there or not."""
-        return self._folder(gates) / _PLAN
-
     def is_there(self, gates: Mapping[str, str]) -> bool:
         """A plan lies in the store; whether it is sound is for `find` to say."""
         return (self._folder(gates) / _INDEX).is_file()
 
     def find(self, gates: Mapping[str, str]) -> VectorPlan | None:
         """The plan of a gate vector if every byte is as it was written, None otherwise."""
+        return self._read(gates, has_to_hash=True)
+
+    def described(self, gates: Mapping[str, str]) -> VectorPlan | None:
+        """The plan of a gate vector that was found or added just now; its files are not read again."""
+        return self._read(gates, has_to_hash=False)
+
+    def _read(self, gates: Mapping[str, str], *, has_to_hash: bool) -> VectorPlan | None:
         folder = self._folder(gates)
         try:
             index = json.loads((folder / _INDEX).read_text())
             if index.pop("sha256") != _digest(index) or index["gates"] != dict(gates):
                 return None
-            if any(file_sha256(folder / name) != digest for name, digest in index["files"].items()):
+            if has_to_hash and any(file_sha256(folder / name) != digest for name, digest in index["files"].items()):
                 return None
-            return VectorPlan(folder / _PLAN, _n_bytes(folder))
+            tensors = tuple(StoredTensor.of(*values) for values in index["tensors"])
+            return VectorPlan(folder / _PLAN, tensors, _n_bytes(folder))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
@@ -107,7 +119,7 @@ class VectorStore:
 
     def _build(self, bundle: Bundle, gates: Mapping[str, str], partial: Path) -> VectorPlan:
         partial.mkdir()
-        _write_plan(bundle, gates, partial)
+        tensors = _write_plan(bundle, gates, partial)
         n_bytes = _n_bytes(partial)
         if n_bytes > self.max_bytes:
             raise PlanError(
@@ -118,7 +130,7 @@ class VectorStore:
         shutil.rmtree(final, ignore_errors=True)  # a damaged one
         self._make_room(n_bytes)
         partial.rename(final)
-        return VectorPlan(final / _PLAN, n_bytes)
+        return VectorPlan(final / _PLAN, tensors, n_bytes)
 
     def _make_room(self, n_bytes: int) -> None:
         """Remove what was not used for the longest, until so many bytes more fit."""
@@ -151,7 +163,7 @@ class VectorStore:
                 shutil.rmtree(partial, ignore_errors=True)
 
 
-def store_vector(bundle: str, digest: str, gates: dict[str, str], folder: str, max_bytes: int) -> dict[str, Any]:
+def store_vector(bundle: str, digest: str, gates: dict[str, str], folder: str, max_bytes: int) -> None:
     """`VectorStore.add` as a child process calls it.
 
     Args:
@@ -160,14 +172,11 @@ def store_vector(bundle: str, digest: str, gates: dict[str, str], folder: str, m
         gates: gate -> bits.
         folder: of the store.
         max_bytes: of all plans together.
-
-    Returns:
-        ``n_bytes`` of the plan.
     """
     opened = open_bundle(bundle)
     if opened.digest != digest:
         raise BundleError(f"{bundle} is no longer the bundle that was loaded; load it again")
-    return {"n_bytes": VectorStore(Path(folder), max_bytes).add(opened, gates).n_bytes}
+    VectorStore(Path(folder), max_bytes).add(opened, gates)
 
 
 def _digest(index: Mapping[str, Any]) -> str:
@@ -178,7 +187,7 @@ def _n_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _write_plan(bundle: Bundle, gates: Mapping[str, str], folder: Path) -> None:
+def _write_plan(bundle: Bundle, gates: Mapping[str, str], folder: Path) -> tuple[StoredTensor, ...]:
     import onnx_ir as ir
 
     from tnn_edge.runtime.linker import link
@@ -199,7 +208,12 @@ def _write_plan(bundle: Bundle, gates: Mapping[str, str], folder: Path) -> None:
     model = ir.load(optimised)
     optimised.unlink()
     with WeightStore(folder / _WEIGHTS) as store:
-        store.add_model(model)
+        tensors = tuple(store.add_model(model))
         ir.save(model, folder / _PLAN)
-    index = {"gates": dict(gates), "files": {name: file_sha256(folder / name) for name in (_PLAN, _WEIGHTS)}}
+    index = {
+        "gates": dict(gates),
+        "tensors": [list(tensor) for tensor in tensors],
+        "files": {name: file_sha256(folder / name) for name in (_PLAN, _WEIGHTS)},
+    }
     (folder / _INDEX).write_text(json.dumps(index | {"sha256": _digest(index)}))
+    return tensors

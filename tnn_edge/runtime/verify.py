@@ -83,13 +83,14 @@ def verify(engine: Engine, *, timing: bool = False, rounds: int = 30, n_inputs: 
         rounds: timed passes over all points, interleaved, so that noise hits all alike.
         n_inputs: so many of the golden inputs only, of which there is at least one.
     """
-    inputs, outputs = engine.bundle.golden[0][:n_inputs], engine.bundle.golden[1][:, :n_inputs]
+    inputs, all_outputs = engine.bundle.golden[0][:n_inputs], engine.bundle.golden[1]
+    outputs = all_outputs[:, :n_inputs]
     latencies = _latencies(engine, rounds) if timing else None
     checks = []
     for i, point in enumerate(engine.points):
         logits = np.concatenate([engine.run_point(x[None], point).logits for x in inputs])
         with np.errstate(divide="ignore", invalid="ignore"):  # golden logits of 0 or infinity: an error that is a fault
-            error = float(np.abs(logits - outputs[i]).max() / np.abs(outputs[i]).max())
+            error = float(np.abs(logits - outputs[i]).max() / np.abs(all_outputs[i]).max())
             is_same = same_answers(logits, outputs[i])
         checks.append(
             PointCheck(
