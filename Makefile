@@ -7,6 +7,7 @@ PYTHON310 ?= $(or $(wildcard $(shell pyenv prefix 3.10 2>/dev/null)/bin/python3.
 DEMO_OUT := build/demo
 BUNDLE   := examples/demo/bundle
 IMAGES   := examples/demo/images
+PEERS    := build/peers
 SOURCES  := $(shell find tnn_edge -name '*.py' -o -name py.typed)
 
 # One thread a process: tests compare numbers and times, and a thread pool per test would fight over few cores.
@@ -17,7 +18,7 @@ PYTEST_FILES := $(PYTEST) -n 2 --dist loadfile
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow test-oldest clean packages no-torch
+.PHONY: help demo test check test-slow test-oldest bench-peers clean packages no-torch
 
 help:
 	@echo "make demo         the demo bundle proved, its dial measured, a day on a pole; the device half alone (no torch)"
@@ -25,6 +26,7 @@ help:
 	@echo "make check        format, lint, types, import contracts, tests, wheel content"
 	@echo "make test-slow    the tests that train"
 	@echo "make test-oldest  the device half on Python 3.10 with the oldest dependencies it declares"
+	@echo "make bench-peers  this engine beside the other ways of running one network; RUN=folder for a run of your own"
 	@echo "make clean        remove environments, builds and caches"
 
 demo: .venv-device/installed no-torch
@@ -48,6 +50,16 @@ test-slow: .venv/installed
 
 test-oldest: .venv-oldest/installed
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest tests/device
+
+# Speed and memory do not hang on the weights: without a run there is one of random weights.
+RUN ?= $(PEERS)/resnext50
+bench-peers: .venv/installed $(RUN)/run.json
+	@mkdir -p $(PEERS)
+	.venv/bin/python -m export.peers $(RUN) --threads 1 --threads 2 --rounds 30 --out $(PEERS)/peers.json
+
+$(PEERS)/resnext50/run.json: | .venv/installed
+	.venv/bin/python -m train.classifier --recipe train/recipes/imagenet_resnext50.toml --weights none --untrained \
+	    --out $(@D)
 
 clean:
 	rm -rf .venv .venv-device .venv-oldest build dist *.egg-info

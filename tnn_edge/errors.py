@@ -4,7 +4,7 @@ TnnEdgeError
 ├── ThrottleRangeError   u outside [0, 1] or NaN               (ValueError)
 ├── ConfigError          a policy or configuration file that does not hold (ValueError)
 ├── DeviceError          a battery or sensor that must be there and is not (OSError)
-├── InputError           an array of the wrong shape or dtype  (ValueError)
+├── InputError           an array, a gate vector or an option that does not fit (ValueError)
 ├── LimitError           a limit on time, energy or accuracy that no operating point meets (ValueError)
 ├── BundleError          a bundle that is damaged or unsound   (ValueError)
 │   └── SchemaError      a manifest this version cannot read   (ValueError)
@@ -53,7 +53,7 @@ class DeviceError(TnnEdgeError, OSError):
 
 
 class InputError(TnnEdgeError, ValueError):
-    """An input array has the wrong shape or dtype."""
+    """An input array has the wrong shape or dtype, a gate vector does not fit the bundle, or an option the others."""
 
 
 class LimitError(TnnEdgeError, ValueError):

@@ -27,6 +27,8 @@ stall_s = 3
 bundle = "bundle"
 device = "cpu"
 threads = 2
+precision = "int8"
+max_resident_mb = 64
 [policy]
 file = "policy.toml"
 period_s = 0.5
@@ -84,6 +86,7 @@ def test_a_good_file_gives_what_it_says(folder: Path) -> None:
     assert source.root == folder / "images"
     assert (config.path, config.text, config.stall_s) == (folder / "camera.toml", GOOD, 3.0)
     assert (config.engine.bundle, config.engine.device, config.engine.threads) == (folder / "bundle", "cpu", 2)
+    assert (config.engine.precision, config.engine.max_resident_mb) == ("int8", 64.0)
     assert config.policy.signals == {"soc", "confidence"}
     settings = config.policy_settings
     assert (settings.file, settings.period_s) == (folder / "policy.toml", 0.5)
@@ -102,6 +105,7 @@ def test_a_good_file_gives_what_it_says(folder: Path) -> None:
 def test_the_shortest_file_has_defaults_for_the_rest(folder: Path) -> None:
     config = read(folder, '[source]\nspec="0"\n[engine]\nbundle="bundle"\n[policy]\nfile="policy.toml"')
     assert (config.stall_s, config.engine.device, config.engine.threads) == (10.0, "auto", 1)
+    assert (config.engine.precision, config.engine.max_resident_mb) == ("float32", None)
     assert (config.policy_settings.period_s, config.policy_settings.confidence_time_constant_s) == (1.0, 10.0)
     assert (config.power.backend, config.power.need_battery, config.power.not_mains) == ("auto", False, [])
     assert (config.power.root, config.temperature.root) == (Path("/sys/class/power_supply"), Path("/sys/class"))
@@ -160,42 +164,47 @@ def test_another_source_stands_in_for_that_of_the_file(folder: Path, monkeypatch
 FAULTS = [
     # A key that is not there is told with one that is.
     ("stall_s = 3", "stall = 3", "3: source.stall: unknown key; did you mean stall_s?"),
-    ("period_s = 0.5", "period = 1", "10: policy.period: unknown key; did you mean period_s?"),
-    ("exposure_s = 0.02", "exposure = 0.02", "21: light.exposure: unknown key; did you mean exposure_s?"),
-    ("gain = 2\n", "gain = 2\niso = 100\n", "23: light.iso: unknown key; there are exposure_s, gain, electrons_per_"),
-    ("[temperature]", "[temprature]", "17: temprature: unknown key; did you mean temperature?"),
+    ("period_s = 0.5", "period = 1", "12: policy.period: unknown key; did you mean period_s?"),
+    ("exposure_s = 0.02", "exposure = 0.02", "23: light.exposure: unknown key; did you mean exposure_s?"),
+    ("gain = 2\n", "gain = 2\niso = 100\n", "25: light.iso: unknown key; there are exposure_s, gain, electrons_per_"),
+    ("[temperature]", "[temprature]", "19: temprature: unknown key; did you mean temperature?"),
     ("[source]", "volume = 1\n[source]", "1: volume: unknown key; there are source, engine, policy, power, temp"),
     # What must be there and is not.
     ('[source]\nspec = "images"\nstall_s = 3\n', "", "1: source: missing: the table [source] with spec, where frames"),
     ('spec = "images"\n', "", "1: source.spec: missing: where frames come from"),
     ('bundle = "bundle"\n', "", "4: engine.bundle: missing: the bundle's folder"),
-    ('file = "policy.toml"\n', "", "8: policy.file: missing: the policy file, as `tnn-edge policy check` takes it"),
-    ("exposure_s = 0.02\n", "", "20: light.exposure_s: missing: the camera's exposure time in seconds"),
-    ("gain = 2\n", "", "20: light.gain: missing: the camera's gain as a factor"),
+    ('file = "policy.toml"\n', "", "10: policy.file: missing: the policy file, as `tnn-edge policy check` takes it"),
+    ("exposure_s = 0.02\n", "", "22: light.exposure_s: missing: the camera's exposure time in seconds"),
+    ("gain = 2\n", "", "22: light.gain: missing: the camera's gain as a factor"),
     # Another type.
     ("stall_s = 3", 'stall_s = "3"', '3: source.stall_s: must be a valid number, got "3"'),
     ("threads = 2", "threads = 2.5", "7: engine.threads: must be a valid integer"),
     ("threads = 2", "threads = true", "7: engine.threads: must be a valid integer, got true"),
+    ("max_resident_mb = 64", "max_resident_mb = true", "9: engine.max_resident_mb: must be a valid number, got true"),
     ('spec = "images"', "spec = 0", "2: source.spec: must be a valid string, got 0"),
-    ("need_battery = true", "need_battery = 1", "15: power.need_battery: must be a valid boolean, got 1"),
-    ('not_mains = ["panel"]', 'not_mains = "panel"', '16: power.not_mains: must be a valid array, got "panel"'),
-    ('not_mains = ["panel"]', "not_mains = [1]", "16: power.not_mains[0]: must be a valid string, got 1"),
+    ("need_battery = true", "need_battery = 1", "17: power.need_battery: must be a valid boolean, got 1"),
+    ('not_mains = ["panel"]', 'not_mains = "panel"', '18: power.not_mains: must be a valid array, got "panel"'),
+    ('not_mains = ["panel"]', "not_mains = [1]", "18: power.not_mains[0]: must be a valid string, got 1"),
     ('[source]\nspec = "images"\nstall_s = 3', "source = 3", "1: source: must be a table, got 3"),
-    ("[temperature]", "[[temperature]]", "17: temperature: must be a table, got ["),
+    ("[temperature]", "[[temperature]]", "19: temperature: must be a table, got ["),
     ('device = "cpu"', 'device = "gpu"', "6: engine.device: must be 'auto', 'cpu' or 'cuda', got \"gpu\"; did you"),
-    ('backend = "sysfs"', 'backend = "acpi"', "13: power.backend: must be 'auto', 'sysfs' or 'psutil', got \"acpi\""),
+    ('backend = "sysfs"', 'backend = "acpi"', "15: power.backend: must be 'auto', 'sysfs' or 'psutil', got \"acpi\""),
     # Numbers that cannot be.
     ("stall_s = 3", "stall_s = 0", "3: source.stall_s: must be greater than 0, got 0"),
-    ("period_s = 0.5", "period_s = -1", "10: policy.period_s: must be greater than 0, got -1"),
-    ("period_s = 0.5", "period_s = inf", "10: policy.period_s: must be a finite number, got "),
-    ("time_constant_s = 4", "time_constant_s = 0", "11: policy.confidence_time_constant_s: must be greater than 0"),
+    ("max_resident_mb = 64", "max_resident_mb = 0", "9: engine.max_resident_mb: must be greater than 0, got 0"),
+    ("max_resident_mb = 64", "max_resident_mb = nan", "9: engine.max_resident_mb: must be a finite number, got NaN"),
+    ('precision = "int8"', 'precision = "int4"', "8: engine.precision: must be 'float32' or 'int8', got \"int4\""),
+    ('device = "cpu"', 'device = "cuda"', '8: engine.precision: int8 runs on the CPU only; say device = "cpu"'),
+    ("period_s = 0.5", "period_s = -1", "12: policy.period_s: must be greater than 0, got -1"),
+    ("period_s = 0.5", "period_s = inf", "12: policy.period_s: must be a finite number, got "),
+    ("time_constant_s = 4", "time_constant_s = 0", "13: policy.confidence_time_constant_s: must be greater than 0"),
     ("threads = 2", "threads = 0", "7: engine.threads: must be greater than or equal to 1, got 0"),
-    ("exposure_s = 0.02", "exposure_s = 0", "21: light.exposure_s: exposure_s must be above 0, got 0"),
-    ("gain = 2", "gain = 0", "22: light.gain: gain must be finite and at least 1, got 0"),
-    ("full_well = 8000", "full_well = -8", "23: light.full_well: full_well must be a finite number above 0, got -8"),
-    ("full_well = 8000", "read_noise = -1", "23: light.read_noise: read_noise must be finite and not negative, got -1"),
-    ("reflectance = 0.3", "reflectance = 30", "24: light.reflectance: reflectance must lie in (0, 1], got 30"),
-    ('zone = "cpu-thermal"', 'zone = ""', "19: temperature.zone: String should have at least 1 character"),
+    ("exposure_s = 0.02", "exposure_s = 0", "23: light.exposure_s: exposure_s must be above 0, got 0"),
+    ("gain = 2", "gain = 0", "24: light.gain: gain must be finite and at least 1, got 0"),
+    ("full_well = 8000", "full_well = -8", "25: light.full_well: full_well must be a finite number above 0, got -8"),
+    ("full_well = 8000", "read_noise = -1", "25: light.read_noise: read_noise must be finite and not negative, got -1"),
+    ("reflectance = 0.3", "reflectance = 30", "26: light.reflectance: reflectance must lie in (0, 1], got 30"),
+    ('zone = "cpu-thermal"', 'zone = ""', "21: temperature.zone: String should have at least 1 character"),
     # Sources that are none.
     ('spec = "images"', 'spec = ""', "2: source.spec: String should have at least 1 character"),
     ('spec = "images"', 'spec = "ftp://x"', "2: source.spec: ftp:// streams cannot be read; a stream begins with"),
@@ -204,27 +213,27 @@ FAULTS = [
     ('spec = "images"', 'spec = "~nobody-of-that-name/x"', "2: source.spec: ~nobody-of-that-name/x names the home of"),
     # Paths that lead nowhere.
     ('"bundle"', '"images"', "5: engine.bundle: {folder}/images is no bundle: it has no manifest.json"),
-    ('"policy.toml"', '"rules.toml"', "9: policy.file: there is no file {folder}/rules.toml"),
-    ('"policy.toml"', '"images"', "9: policy.file: there is no file {folder}/images"),
-    ('"policy.toml"', '"~nobody-of-that-name/x"', "9: policy.file: leads nowhere (Could not determine home directory"),
+    ('"policy.toml"', '"rules.toml"', "11: policy.file: there is no file {folder}/rules.toml"),
+    ('"policy.toml"', '"images"', "11: policy.file: there is no file {folder}/images"),
+    ('"policy.toml"', '"~nobody-of-that-name/x"', "11: policy.file: leads nowhere (Could not determine home directory"),
     ('"bundle"', '"~nobody-of-that-name/x"', "5: engine.bundle: leads nowhere (Could not determine home directory"),
-    ('"policy.toml"', '"loop"', "9: policy.file: leads nowhere (Too many levels of symbolic links); name another"),
-    ('"out/page.html"', f'"{"x" * 300}"', "28: output.page: leads nowhere (File name too long); name another"),
-    ('"out/frames.db"', '"policy.toml/x"', "27: output.database: leads nowhere (Not a directory); name another"),
-    ('"supplies"', '"a\\u0000b"', "14: power.root: leads nowhere ("),
-    ('"supplies"', '"suplies"', "14: power.root: there is no folder "),
-    ('"/sys/class"', '"policy.toml"', "18: temperature.root: there is no folder "),
-    ('"out/page.html"', '"out/page.html"\ncommit_period_s = 0', "29: output.commit_period_s: must be greater than 0"),
+    ('"policy.toml"', '"loop"', "11: policy.file: leads nowhere (Too many levels of symbolic links); name another"),
+    ('"out/page.html"', f'"{"x" * 300}"', "30: output.page: leads nowhere (File name too long); name another"),
+    ('"out/frames.db"', '"policy.toml/x"', "29: output.database: leads nowhere (Not a directory); name another"),
+    ('"supplies"', '"a\\u0000b"', "16: power.root: leads nowhere ("),
+    ('"supplies"', '"suplies"', "16: power.root: there is no folder "),
+    ('"/sys/class"', '"policy.toml"', "20: temperature.root: there is no folder "),
+    ('"out/page.html"', '"out/page.html"\ncommit_period_s = 0', "31: output.commit_period_s: must be greater than 0"),
     # Outputs that would destroy something.
-    ('"out/frames.jsonl"', '"images"', "26: output.lines: {folder}/images is a folder; name a file in it"),
-    ('"out/frames.jsonl"', '"camera.toml"', "26: output.lines: {folder}/camera.toml is this file itself; name another"),
-    ('"out/page.html"', '"./policy.toml"', "28: output.page: {folder}/policy.toml is the policy file; name"),
-    ('"out/page.html"', '"out/../link"', "28: output.page: {folder}/policy.toml is the policy file; name"),
-    ('"out/page.html"', '"out/frames.db"', "28: output.page: {folder}/out/frames.db is that of database; name another"),
-    ('"out/frames.db"', '"out/frames.jsonl"', "27: output.database: {folder}/out/frames.jsonl is that of lines; name"),
-    ('"out/page.html"', '"out/frames.db-wal"', "28: output.page: {folder}/out/frames.db-wal is that of database; name"),
-    ('"out/frames.jsonl"', '"bundle/manifest.json"', "26: output.lines: {folder}/bundle/manifest.json lies in the"),
-    ('database = "out/frames.db"\n', "", "27: output.page: the page is drawn from the database; name a database too"),
+    ('"out/frames.jsonl"', '"images"', "28: output.lines: {folder}/images is a folder; name a file in it"),
+    ('"out/frames.jsonl"', '"camera.toml"', "28: output.lines: {folder}/camera.toml is this file itself; name another"),
+    ('"out/page.html"', '"./policy.toml"', "30: output.page: {folder}/policy.toml is the policy file; name"),
+    ('"out/page.html"', '"out/../link"', "30: output.page: {folder}/policy.toml is the policy file; name"),
+    ('"out/page.html"', '"out/frames.db"', "30: output.page: {folder}/out/frames.db is that of database; name another"),
+    ('"out/frames.db"', '"out/frames.jsonl"', "29: output.database: {folder}/out/frames.jsonl is that of lines; name"),
+    ('"out/page.html"', '"out/frames.db-wal"', "30: output.page: {folder}/out/frames.db-wal is that of database; name"),
+    ('"out/frames.jsonl"', '"bundle/manifest.json"', "28: output.lines: {folder}/bundle/manifest.json lies in the"),
+    ('database = "out/frames.db"\n', "", "29: output.page: the page is drawn from the database; name a database too"),
     # No TOML.
     ("stall_s = 3", "stall_s = 3 s", "3: stall_s = 3 s: not valid TOML, column 13: "),
     ("[engine]", "[source]", "4: [source]: not valid TOML, column 8: "),
@@ -244,7 +253,7 @@ def test_every_fault_is_told_at_once_in_the_order_of_the_file(folder: Path) -> N
     text = GOOD.replace('"images"', '"ftp://x"').replace('"policy.toml"', '"no.toml"').replace("gain = 2", "gain = 0")
     text = text.replace('database = "out/frames.db"\n', "")
     rows = faults_of(folder, text)
-    assert [row.partition(": ")[0] for row in rows] == ["2", "9", "22", "27"]
+    assert [row.partition(": ")[0] for row in rows] == ["2", "11", "24", "29"]
 
 
 def test_a_file_that_is_missing_or_no_text_is_one_clear_error(folder: Path) -> None:
@@ -308,7 +317,7 @@ def test_a_mutated_example_is_refused_with_file_line_and_key_or_means_the_same(t
     assert len(gone) <= 1
     # Without an output there is less to read; every other key of the example that may be left out says the default.
     assert config.output == original.output.model_copy(
-        update={key.removeprefix("output."): None for key in gone if "output." in key}
+        update={name: None for name in original.output.files if f"output.{name}" in gone}
     )
     for field in ("stall_s", "engine", "policy_settings", "power", "temperature", "light"):
         assert getattr(config, field) == getattr(original, field)
@@ -324,5 +333,5 @@ def test_faults_of_the_policy_are_told_beside_those_of_the_camera(folder: Path) 
     with pytest.raises(ConfigError) as raised:
         read(folder, GOOD.replace("gain = 2", "gain = 0"))
     camera, policy = str(raised.value).split("\n")
-    assert camera.startswith(f"{folder / 'camera.toml'}:22: light.gain: ")
+    assert camera.startswith(f"{folder / 'camera.toml'}:24: light.gain: ")
     assert policy.startswith(f"{folder / 'policy.toml'}:3: governor.unknown_u: ")

@@ -213,6 +213,8 @@ def test_an_output_that_cannot_be_written_is_one_clear_error(
         (["--period", "9"], "--period is for a source; {path} has a policy that sets u"),
         (["--threads", "1"], "--threads is for a source; {path} has [engine] threads"),
         (["--device", "cpu"], "--device is for a source; {path} has [engine] device"),
+        (["--precision", "int8"], "--precision is for a source; {path} has [engine] precision"),
+        (["--max-resident-mb", "9"], "--max-resident-mb is for a source; {path} has [engine] max_resident_mb"),
         (["--source", "ftp://x"], "ftp:// streams cannot be read; a stream begins with one of rtsp://, rtsps://, http"),
         (["--json"], "--json ends the lines, and [output] in {path} has none; add lines = FILE to it"),
     ],

@@ -29,8 +29,8 @@ KNOWN = {
 def record(**fields: Any) -> Record:
     whole = {
         "frame": 6, "name": "7.png", "time": "2026-01-01T00:00:00Z", "u": 0.25, "decision": 3, "reason": "night",
-        "observed": KNOWN, "point_u": 0.2, "blocks_run": 4, "macs": 12_340_000, "ms": 1.5, "top1": "cat",
-        "confidence": 0.75, "age_ms": 9.0, **fields,
+        "observed": KNOWN, "asked_u": 0.2, "point_u": 0.2, "blocks_run": 4, "macs": 12_340_000, "ms": 1.5,
+        "top1": "cat", "confidence": 0.75, "age_ms": 9.0, **fields,
     }  # fmt: skip
     return {key: value for key, value in whole.items() if value is not None}  # type: ignore[return-value]
 
@@ -42,8 +42,11 @@ def shown(view: RenderableType, *, width: int = 120, colours: Literal["standard"
     return screen.getvalue()
 
 
-def rows(kept: Record, *, n_frames: int | None = None, width: int = 120) -> dict[str, str]:
-    view = shown(dashboard(kept, Accounting(captured=6, processed=3, dropped=2, failed=1), n_frames), width=width)
+def rows(
+    kept: Record, *, n_frames: int | None = None, width: int = 120, accounting: Accounting | None = None
+) -> dict[str, str]:
+    counted = Accounting(captured=6, processed=3, dropped=2, failed=1) if accounting is None else accounting
+    view = shown(dashboard(kept, counted, n_frames), width=width)
     return {line.split()[0]: line for line in view.splitlines()}
 
 

@@ -58,7 +58,7 @@ def test_json_alone_is_on_stdout(tnn_edge_command: Command, tiny_bundle: Path, t
     code, out, err = tnn_edge_command("day", str(path), "--device", "cpu", "--seeds", "2", "--json")
     assert code == 0
     document = json.loads(out)
-    assert list(document) == ["scenario", "bundle", "machine", "modelled", "seeds", "mean"]
+    assert list(document) == ["scenario", "bundle", "machine", "fallback", "modelled", "seeds", "mean"]
     scores = document["seeds"][0]["rows"][0]["score"]
     assert set(scores) - set(document["modelled"]) == {"accuracy", "mean_u"}  # the answers and decisions are real
     assert [each["seed"] for each in document["seeds"]] == [7, 8]

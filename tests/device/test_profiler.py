@@ -28,9 +28,8 @@ class Paced:
         self.ran: list[float] = []
         self.delays_ms = count(0, 0)
         self._engine = engine
-        parts = {
-            name: getattr(engine, name) for name in ("bundle", "manifest", "plans", "points", "device", "settings")
-        }
+        names = ("bundle", "manifest", "plans", "points", "resident", "device", "settings")
+        parts = {name: getattr(engine, name) for name in names}
         self.engine = cast(Engine, SimpleNamespace(run_point=self._run_point, **parts))
 
     @staticmethod

@@ -27,7 +27,7 @@ from tnn_edge.cli.run import _live_text
 from tnn_edge.errors import InputError, SourceError, ThrottleRangeError
 from tnn_edge.runtime import Engine
 
-KEYS = ["frame", "name", "time", "u", "point_u", "blocks_run", "macs", "ms", "top1", "confidence", "age_ms"]
+KEYS = ["frame", "name", "time", "u", "asked_u", "point_u", "blocks_run", "macs", "ms", "top1", "confidence", "age_ms"]
 N_IMAGES = 6
 
 
@@ -86,7 +86,8 @@ def test_every_image_leaves_one_line_that_says_what_the_engine_said(
         result = engine.run(preprocess(image, engine.manifest.input), u=0.5)
         logits = result.logits[0].astype(np.float64)
         assert record["frame"] == i
-        assert (record["u"], record["point_u"], record["macs"]) == (0.5, result.point.u, result.macs)
+        assert (record["u"], record["asked_u"], record["macs"]) == (0.5, result.point.u, result.macs)
+        assert record["point_u"] == record["asked_u"]
         assert record["blocks_run"] == len(result.blocks_run)
         assert record["top1"] == engine.manifest.labels[int(logits.argmax())]
         assert record["confidence"] == pytest.approx(np.exp(logits).max() / np.exp(logits).sum(), abs=1e-6)
@@ -262,8 +263,8 @@ def test_every_name_of_an_image_is_a_line_of_valid_json(tiny_bundle: Path, tmp_p
 def test_the_live_line_shows_no_control_character() -> None:
     failed: Record = {"frame": 0, "name": "a\x1b[2J.jpg", "error": "the file is\nempty"}
     assert _live_text(failed, Accounting(), 3).plain == r"frame 1/3  a\x1b[2J.jpg: the file is\nempty"
-    fine: Record = {"frame": 0, "u": 1.0, "point_u": 1.0, "blocks_run": 4, "macs": 1, "ms": 1.0, "confidence": 1.0}
-    fine["top1"] = "cat\x1b[2J"
+    fine: Record = {"frame": 0, "u": 1.0, "asked_u": 0.8, "point_u": 0.8, "blocks_run": 4, "macs": 1, "ms": 1.0}
+    fine |= {"confidence": 1.0, "top1": "cat\x1b[2J"}
     assert r"  cat\x1b[2J 1.00  " in _live_text(fine, Accounting(), None).plain
 
 

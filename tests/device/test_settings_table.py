@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.device.profiles import PacedClock, Watts
-from tnn_edge.errors import PlanError
+from tnn_edge.errors import BundleError, PlanError
 from tnn_edge.runtime import Engine
 from tnn_edge.runtime import settings_table as module
 from tnn_edge.runtime.settings_table import SettingCost, settings_table, thread_counts, time_setting
@@ -108,6 +108,11 @@ def test_a_process_that_fails_is_one_error(engine: Engine, tiny_bundle: Path) ->
     )
     with pytest.raises(PlanError, match=message):
         settings_table(tiny_bundle, "cpu", dial=[0.5], threads=[1], repeats=1, meter="nowhere:meter")
+
+
+def test_the_processes_compute_in_the_precision_that_was_asked_for(tiny_bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"tiny_bundle has no ranges for 8-bit integers; "):
+        settings_table(tiny_bundle, "cpu", precision="int8", dial=[0.5], threads=[1], repeats=1)
 
 
 @pytest.mark.parametrize(

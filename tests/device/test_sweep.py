@@ -44,7 +44,8 @@ def recording(engine: Engine, calls: list[float]) -> Engine:
 
     parts = {
         "manifest": engine.manifest, "device": engine.device, "settings": engine.settings,
-        "gate_network": engine.gate_network,
+        "gate_network": engine.gate_network, "plans": engine.plans, "points": engine.points,
+        "resident": engine.resident,
     }  # fmt: skip
     return cast(Engine, SimpleNamespace(run=run, point_at=engine.point_at, **parts))
 

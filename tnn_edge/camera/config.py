@@ -77,7 +77,7 @@ def read_config(path: Path, *, source: str | None = None) -> CameraConfig:
     file = TomlFile.read(path)
     table = file.validate(ConfigTable)
     folder = path.parent
-    faults = [*_path_faults(path, table)]
+    faults = [*_cross_faults(path, table)]
     if opener is None:
         try:
             opener = source_opener(table.source.spec, folder=folder)
@@ -114,8 +114,8 @@ def _paths(table: ConfigTable) -> Iterator[tuple[Place, Path]]:
     yield from ((("output", name), to) for name, to in table.output.files.items())
 
 
-def _path_faults(path: Path, table: ConfigTable) -> Iterator[Fault]:
-    """Paths that lead nowhere, and outputs that would destroy something."""
+def _cross_faults(path: Path, table: ConfigTable) -> Iterator[Fault]:
+    """Paths that lead nowhere, outputs that would destroy something, and keys that exclude each other."""
     folder = path.parent
     must: dict[Place, Literal["file", "folder"]] = {("policy", "file"): "file", ("engine", "bundle"): "folder"}
     # The kernel's own folder may be missing on a machine without sensors; one that somebody wrote down must not.
@@ -136,6 +136,8 @@ def _path_faults(path: Path, table: ConfigTable) -> Iterator[Fault]:
     if bundle is not None and not os.path.isfile(bundle / MANIFEST):  # noqa: PTH113
         yield Fault(("engine", "bundle"), f"{bundle} is no bundle: it has no {MANIFEST}")
         bundle = None
+    if (table.engine.precision, table.engine.device) == ("int8", "cuda"):
+        yield Fault(("engine", "precision"), 'int8 runs on the CPU only; say device = "cpu"')
     if table.output.page is not None and table.output.database is None:
         yield Fault(("output", "page"), "the page is drawn from the database; name a database too")
     outputs = {str(place[1]): to for place, to in found.items() if place[0] == "output"}

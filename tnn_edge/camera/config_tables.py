@@ -46,11 +46,16 @@ class EngineTable(_Table):
         bundle: the bundle's folder.
         device: cpu and cuda are strict; auto takes CUDA where there is.
         threads: threads that compute one inference.
+        precision: float32, or int8 on the CPU where the bundle has ranges for it.
+        max_resident_mb: memory for operating points, in MB of 2^20 bytes; without it all are in memory. One that is not
+            loads when it is asked for, and the nearest lower one answers meanwhile.
     """
 
     bundle: Path
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(1, ge=1, le=256)
+    precision: Literal["float32", "int8"] = "float32"
+    max_resident_mb: float | None = Field(None, gt=0.0, le=1e9)
 
 
 class PolicyTable(_Table):

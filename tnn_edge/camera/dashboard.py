@@ -10,7 +10,7 @@ from tnn_edge.camera.accounting import Accounting
 from tnn_edge.camera.live_display import one_line, share_bar
 from tnn_edge.camera.pipeline import Record
 
-__all__ = ["answer_text", "dashboard", "frame_text", "lux_text"]
+__all__ = ["answer_text", "dashboard", "frame_text", "lowered_text", "lux_text"]
 
 
 def dashboard(record: Record, accounting: Accounting, n_frames: int | None) -> Table:
@@ -23,18 +23,30 @@ def dashboard(record: Record, accounting: Accounting, n_frames: int | None) -> T
     """
     observed = record.get("observed", {})
     view = Table.grid(padding=(0, 1))
-    view.add_row("u", share_bar(record["u"]), one_line(f"{record['u']:.2f}  {record.get('reason') or ''}"))
+    throttle = [f"{record['u']:.2f}", record.get("reason") or "", lowered_text(record)]
+    view.add_row("u", share_bar(record["u"]), one_line("  ".join(filter(None, throttle))))
     view.add_row("battery", share_bar(observed.get("soc"), "green"), one_line(_power_text(observed)))
     view.add_row("light", "", one_line(lux_text(observed.get("lux"))))
     view.add_row("answer", share_bar(record.get("confidence"), "blue"), one_line(answer_text(record)))
     counts = f"{accounting.processed} processed, {accounting.dropped} dropped, {accounting.failed} failed"
+    if accounting.lowered:
+        counts += f", {accounting.lowered} by a lower point than asked for"
     view.add_row("frames", "", one_line(f"{frame_text(record, n_frames)}; {counts}"))
+    if accounting.fallback is not None:
+        view.add_row("on the CPU", "", one_line(accounting.fallback))
     return view
 
 
 def frame_text(record: Record, n_frames: int | None) -> str:
     """Which frame this is."""
     return f"frame {record['frame'] + 1}" + (f"/{n_frames}" if n_frames else "")
+
+
+def lowered_text(record: Record) -> str:
+    """Which operating point was asked for and which ran, where they differ; nothing else."""
+    if "point_u" not in record or record["point_u"] == record["asked_u"]:
+        return ""
+    return f"asked {record['asked_u']:.3f}, ran {record['point_u']:.3f}"
 
 
 def answer_text(record: Record) -> str:

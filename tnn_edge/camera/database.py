@@ -15,37 +15,13 @@ from typing import Any
 
 from tnn_edge.camera.accounting import Accounting
 from tnn_edge.camera.pipeline import Record
-from tnn_edge.control import SIGNALS
+from tnn_edge.camera.result_tables import make_tables, show_tables
 from tnn_edge.errors import InputError, TnnEdgeError
 from tnn_edge.printable import printable
 
 __all__ = ["ResultDatabase", "files_of", "open_results"]
 
-_APPLICATION_ID = 0x746E6E65
-"""Marks the file as ours: "tnne"."""
-
-_VERSION = 1
-"""Of the tables, in the file's `user_version`."""
-
 _NO_UNICODE = re.compile("[\ud800-\udfff]")
-
-_RUN = "started TEXT NOT NULL, source TEXT NOT NULL, bundle TEXT NOT NULL, digest TEXT NOT NULL, config TEXT NOT NULL"
-_END = "ended TEXT, ended_by TEXT, captured INTEGER, processed INTEGER, dropped INTEGER, failed INTEGER"
-_DECISION = "run INTEGER NOT NULL, decision INTEGER NOT NULL, time TEXT NOT NULL, u REAL NOT NULL, reason TEXT"
-_FRAME = (
-    "run INTEGER NOT NULL, frame INTEGER NOT NULL, name TEXT NOT NULL, time TEXT NOT NULL, u REAL NOT NULL, "
-    "decision INTEGER, point_u REAL, blocks_run INTEGER, macs INTEGER, ms REAL, age_ms REAL, top1 TEXT, "
-    "confidence REAL, error TEXT"
-)
-_SIGNALS = ", ".join(f"{name} REAL" for name in SIGNALS)
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, {_RUN}, {_END}) STRICT;
-CREATE TABLE IF NOT EXISTS decisions ({_DECISION}, {_SIGNALS}, PRIMARY KEY (run, decision)) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS frames ({_FRAME}, PRIMARY KEY (run, frame)) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS frames_by_time ON frames (time);
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {_VERSION};
-"""
 
 
 class ResultDatabase:
@@ -96,7 +72,9 @@ class ResultDatabase:
         with _told(path, "written", "name another file"):
             self._connection = _connect(path)
             try:
-                _prepare(self._connection, path)
+                make_tables(self._connection, path)
+                # NORMAL would leave commits to the system's cache, and a power cut would take those of half a minute.
+                self._connection.execute("PRAGMA synchronous = FULL")
                 run = {"started": _now(), "source": source, "bundle": bundle, "digest": digest, "config": config}
                 self.run = self._insert("runs", [run])
             except BaseException:
@@ -196,8 +174,8 @@ def open_results(path: Path) -> Iterator[sqlite3.Connection]:
         mode = "rw" if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK) else "ro"
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
+            show_tables(connection, path)
             connection.execute("PRAGMA query_only = ON")
-            _check(connection, path)
             yield connection
 
 
@@ -206,27 +184,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
     connection.row_factory = sqlite3.Row
     return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a new file; make sure that an old one is ours."""
-    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        _check(connection, path)
-        connection.execute("PRAGMA journal_mode = WAL")
-    else:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-    # NORMAL would leave commits to the system's cache, and a power cut would take those of half a minute.
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != _APPLICATION_ID:
-        raise InputError(f"{path} is a database of another program; name another file")
-    if version != _VERSION:
-        raise InputError(f"{path} has tables of version {version}, this tnn-edge has {_VERSION}; name another file")
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from tnn_edge.camera.frame import Frame, FrameSource
 from tnn_edge.camera.preprocessing import Preprocessor
 
 if TYPE_CHECKING:
-    from tnn_edge.runtime.engine import Engine, Result
+    from tnn_edge.runtime.engine import Engine
+    from tnn_edge.runtime.result import Result
 
 __all__ = ["Record", "Top", "n_frames_ahead", "run_frames", "top_class"]
 
@@ -36,7 +37,9 @@ class Record(TypedDict, total=False):
         decision: number of the policy's decision that set it, from 0.
         reason: reason code of that decision.
         observed: the signals that it was made on, None for the unknown.
-        point_u: lowest throttle that selects the operating point that ran.
+        asked_u: lowest throttle that selects the operating point that was asked for.
+        point_u: lowest throttle that selects the operating point that ran; below `asked_u` while that point is not in
+            memory.
         blocks_run: how many blocks ran. Their names hang on the operating point alone (`tnn-edge verify` lists them),
             so a list would repeat itself on every line.
         macs: multiply-adds spent.
@@ -44,6 +47,8 @@ class Record(TypedDict, total=False):
         age_ms: time from capture to this record.
         top1: label of the largest logit.
         confidence: softmax probability of `top1`.
+        fallback: why the CPU computes though CUDA was to be taken; told with the first frame of which that holds, and
+            with no later one.
         error: why there is no result.
     """
 
@@ -54,6 +59,7 @@ class Record(TypedDict, total=False):
     decision: int
     reason: str | None
     observed: Mapping[str, float | None]
+    asked_u: float
     point_u: float
     blocks_run: int
     macs: int
@@ -61,6 +67,7 @@ class Record(TypedDict, total=False):
     age_ms: float
     top1: str
     confidence: float
+    fallback: str
     error: str
 
 
@@ -146,8 +153,12 @@ def _account(
         _add_result(record, result, engine.manifest.labels)
         age_ms = 1000.0 * (time.monotonic() - frame.captured_s)
         record["age_ms"] = round(age_ms, 3)
+        if result.fallback is not None and result.fallback != accounting.fallback:
+            record["fallback"] = result.fallback
         emit(record)
         processed = True
+        accounting.fallback = result.fallback or accounting.fallback
+        accounting.lowered += result.point != result.asked
         accounting.ages.add(age_ms)
         accounting.inference_ms += result.latency_ms
         accounting.macs += result.macs
@@ -174,6 +185,7 @@ def _head(frame: Frame, choice: Choice) -> Record:
 
 def _add_result(record: Record, result: Result, labels: Sequence[str]) -> None:
     top = top_class(result.logits)
+    record["asked_u"] = result.asked.u
     record["point_u"] = result.point.u
     record["blocks_run"] = len(result.blocks_run)
     record["macs"] = result.macs

@@ -36,6 +36,11 @@ SELECT reason, count(*) AS n, avg(f.u) AS u, avg(macs) / 1e6 AS mmac, avg(ms) AS
 FROM frames AS f LEFT JOIN decisions AS d USING (run, decision)
 WHERE run = :run GROUP BY reason ORDER BY n DESC
 """
+_LOWERED = "SELECT count(*) AS n FROM frames WHERE run = :run AND point_u < asked_u"
+_FALLBACKS = (
+    "SELECT fallback, min(frame) AS first FROM frames WHERE run = :run AND fallback IS NOT NULL GROUP BY fallback "
+    "ORDER BY first"
+)
 _CLASSES = """
 SELECT top1, count(*) AS n, avg(confidence) AS confidence FROM frames
 WHERE run = :run AND top1 IS NOT NULL GROUP BY top1 ORDER BY n DESC
@@ -88,6 +93,8 @@ def _page(connection: sqlite3.Connection, run: sqlite3.Row) -> Page:
         counts = [str(run[name]) for name in ("captured", "processed", "dropped", "failed")]
         page.add_heading("Every captured frame")
         page.add_table(["captured", "processed", "dropped", "failed"], [counts])
+    for fallback in ask(_FALLBACKS):
+        page.add_text(f"The CPU computed from frame {fallback['first']} on: {printable(fallback['fallback'])}")
     if span["n"]:
         curves = ask(_CURVES, n_bins=_BINS, n_frames=span["n_frames"])
         page.add_heading("The dial, and what it hung on")
@@ -96,6 +103,12 @@ def _page(connection: sqlite3.Connection, run: sqlite3.Row) -> Page:
             alt="throttle, charge, confidence, light and milliseconds over the frames",
             caption=f"Means over {len(curves)} stretches of frames; the age is the largest in each.",
         )
+        (lowered,) = ask(_LOWERED)
+        if lowered["n"]:
+            page.add_text(
+                f"{lowered['n']} frames were answered by a lower operating point than asked for, which was not in "
+                "memory."
+            )
         page.add_heading("Who set the dial")
         page.add_table(
             ["reason", "frames", "mean u", "mean MMAC", "mean ms"], [_reason_cells(r) for r in ask(_REASONS)]

@@ -13,7 +13,7 @@ from tnn_edge.camera.image_folder import ImageFolder
 from tnn_edge.camera.pipeline import top_class
 from tnn_edge.camera.preprocessing import Preprocessor
 from tnn_edge.errors import SourceError
-from tnn_edge.runtime.machine import describe_machine
+from tnn_edge.runtime.timing import check_resident, conditions
 
 if TYPE_CHECKING:
     from tnn_edge.bundle.manifest import Manifest
@@ -58,7 +58,7 @@ class Sweep:
     """A measured throttle curve.
 
     Attributes:
-        machine: what `describe_machine` says, with the engine's `device` and `threads`.
+        machine: see `conditions`.
         bundle: the bundle's name.
         n_images: images measured.
         n_failed: images left out because they do not decode.
@@ -97,9 +97,11 @@ def sweep_throttle(
         on_progress: called between two images with the rounds done and all rounds.
 
     Raises:
+        InputError: an operating point is not in memory.
         ThrottleRangeError: a u outside [0, 1] or NaN.
         SourceError: an image without a class, a class that the bundle does not know, or no image that decodes.
     """
+    check_resident(engine, engine.points)
     measured = {u: engine.point_at(u).u if engine.gate_network is None else u for u in throttles}
     dial = sorted(set(measured.values()))
     inputs, targets, n_failed = _load(images, engine.manifest, limit)
@@ -144,7 +146,7 @@ def sweep_throttle(
             )
         )
     return Sweep(
-        machine=describe_machine() | {"device": engine.device, "threads": engine.settings.threads},
+        machine=conditions(engine),
         bundle=engine.manifest.name,
         n_images=n_images,
         n_failed=n_failed,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,15 +13,25 @@ from tnn_edge.cli.options import (
     DeviceChoice,
     DeviceOption,
     JsonOption,
+    MaxResidentOption,
+    PrecisionChoice,
+    PrecisionOption,
     ThreadsOption,
+    in_precision,
+    is_given,
     print_json,
     print_table,
 )
+
+if TYPE_CHECKING:
+    from tnn_edge.runtime.benchmark import Benchmark
+    from tnn_edge.runtime.switching import Switching
 
 __all__ = ["bench"]
 
 
 def bench(
+    context: typer.Context,
     bundle: BundleArgument,
     against: Annotated[
         list[str] | None, typer.Option(metavar="U=FILE.onnx", help="Static export of the sub-network at U; repeatable.")
@@ -33,18 +44,40 @@ def bench(
     ] = None,
     chained: Annotated[bool, typer.Option("--chained", help="Also time one session per block, for contrast.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Passes over all settings.")] = 200,
+    switches: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Instead: N random switches, and what the first frame costs.")
+    ] = None,
     threads: ThreadsOption = 1,
     device: DeviceOption = DeviceChoice.auto,
+    precision: PrecisionOption = PrecisionChoice.float32,
+    max_resident_mb: MaxResidentOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time operating points, interleaved; ratios are medians over rounds."""
+    """Time operating points, interleaved; ratios are medians over rounds.
+
+    With --switches, times of the first frame after a switch, and of the next, as multiples of the steady median of the
+    point that ran.
+    """
     import tnn_edge
     from tnn_edge.runtime.benchmark import benchmark
+    from tnn_edge.runtime.switching import time_switching
 
     static = dict(_static(text) for text in against or [])
+    if switches is not None:
+        for option in filter(lambda option: is_given(context, option), ("against", "u", "chained", "rounds")):
+            raise typer.BadParameter(f"it goes without --{option}", param_hint="--switches")
     settings = tnn_edge.SessionSettings(threads=threads)
-    with tnn_edge.load(bundle, device.value, settings=settings) as engine:
-        timed = benchmark(engine, dial=u, static=static, chained=chained, rounds=rounds)
+    with tnn_edge.load(
+        bundle, device.value, settings=settings, precision=precision.value, max_resident_mb=max_resident_mb
+    ) as engine:
+        if switches is None:
+            timed = benchmark(engine, dial=u, static=static, chained=chained, rounds=rounds)
+            _print_points(timed, engine.manifest.name, as_json=as_json)
+        else:
+            _print_switching(time_switching(engine, switches), engine.manifest.name, as_json=as_json)
+
+
+def _print_points(timed: Benchmark, name: str, *, as_json: bool) -> None:
     if as_json:
         print_json(timed.as_json())
         return
@@ -59,12 +92,29 @@ def bench(
         + [_shown(r) for r in (p.against_static, p.against_chained, p.after_switch)]
         for p in timed.points
     ]
-    machine = timed.machine
+    headings = ["u", "MMAC", "utilisation", "p50 ms", "p95 ms", "/ static", "/ chained", "switch / steady"]
+    print_table(headings, rows, title=_where(name, timed.machine))
+
+
+def _print_switching(timed: Switching, name: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(timed.as_json())
+        return
+    rows = [
+        [frame, *(_shown(ratio) for ratio in (spread.p50, spread.p99, spread.max))]
+        for frame, spread in (("first after a switch", timed.first), ("steady", timed.steady))
+    ]
     print_table(
-        ["u", "MMAC", "utilisation", "p50 ms", "p95 ms", "/ static", "/ chained", "switch / steady"],
+        ["frame / steady median", "p50", "p99", "max"],
         rows,
-        title=f"{engine.manifest.name} on {machine['cpu']}, {machine['threads']} thread, {machine['device']}",
+        title=f"{_where(name, timed.machine)}: {timed.n_switches} random switches among {timed.n_points} points",
     )
+    typer.echo(f"Afterwards: {timed.rss_change_mb:+.2f} MB of memory, {timed.files_change:+d} open files.")
+
+
+def _where(name: str, machine: Mapping[str, object]) -> str:
+    network = in_precision(name, machine["precision"])
+    return f"{network} on {machine['cpu']}, {machine['threads']} thread, {machine['device']}"
 
 
 def _static(text: str) -> tuple[float, Path]:

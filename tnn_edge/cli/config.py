@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tnn_edge.errors import BundleError
 from tnn_edge.printable import printable
 
 __all__ = ["check_config"]
@@ -23,7 +24,13 @@ def check_config(
     from tnn_edge.camera.config import read_config
 
     config = read_config(file)
-    manifest = open_bundle(config.engine.bundle).manifest
+    engine = config.engine
+    manifest = open_bundle(engine.bundle).manifest
+    if engine.precision == "int8" and manifest.quantisation is None:
+        raise BundleError(
+            f'{engine.bundle} has no ranges for 8-bit integers; say precision = "float32" in [engine] of {file}, or '
+            f"make a bundle that has: python -m export.int8 {engine.bundle} --out OTHER --data DIR"
+        )
     reads = ", ".join(sorted(config.policy.signals)) or "no signal"
     left = [f"{name} in {to}" for name, to in config.output.files.items()] or ["JSON lines on stdout"]
     typer.echo(f"{printable(str(file))}: right")

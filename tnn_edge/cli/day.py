@@ -54,12 +54,13 @@ def day(
         with StopRequest() as stop:
             contests = _run(read, engine, stop, n_seeds=seeds, to_stderr=as_json)
         machine = describe_machine() | {"device": engine.device, "threads": threads}
-        name = engine.manifest.name
+        name, fallback = engine.manifest.name, engine.fallback
     if stop.is_set():
         typer.echo(f"stopped: {len(contests)} of {seeds} seeds are finished", err=True)
     if contests:
         if as_json:
-            print_json({"scenario": str(scenario), "bundle": name, "machine": machine, **result_as_json(contests)})
+            about = {"scenario": str(scenario), "bundle": name, "machine": machine, "fallback": fallback}
+            print_json({**about, **result_as_json(contests)})
         else:
             _print(contests, read)
         if page is not None:  # after the numbers, which must not be lost to a page

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import typer
 
-from tnn_edge.cli.options import BundleArgument, DeviceChoice, DeviceOption, JsonOption, print_json
+from tnn_edge.cli.options import (
+    BundleArgument,
+    DeviceChoice,
+    DeviceOption,
+    JsonOption,
+    PrecisionChoice,
+    PrecisionOption,
+    device_for,
+    print_json,
+)
 
 __all__ = ["install"]
 
 
-def install(bundle: BundleArgument, device: DeviceOption = DeviceChoice.auto, as_json: JsonOption = False) -> None:
+def install(
+    bundle: BundleArgument,
+    device: DeviceOption = DeviceChoice.auto,
+    precision: PrecisionOption = PrecisionChoice.float32,
+    as_json: JsonOption = False,
+) -> None:
     """Link and optimise a bundle for this machine; nothing to do where that is done already."""
     import time
 
     from tnn_edge.bundle import open_bundle
     from tnn_edge.runtime.plans import install as install_plans
-    from tnn_edge.runtime.providers import choose_device
 
     start = time.perf_counter()
-    plans = install_plans(open_bundle(bundle), choose_device(device.value))
+    plans = install_plans(open_bundle(bundle), device_for(device, precision), precision=precision.value)
     seconds = time.perf_counter() - start
     if as_json:
         print_json(

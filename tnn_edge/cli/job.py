@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from tnn_edge.cli.warning_lines import warnings_told
 from tnn_edge.errors import SourceError, TnnEdgeError
 from tnn_edge.printable import UNPRINTABLE, printable
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tnn_edge.camera.line_file import LineFile
     from tnn_edge.camera.live_display import LiveDisplay
     from tnn_edge.camera.stopping import StopRequest
+    from tnn_edge.runtime.plan_key import Precision
 
 __all__ = ["Job"]
 
@@ -40,6 +42,8 @@ class Job:
         bundle: the bundle's folder.
         device: where to run.
         threads: that compute one inference.
+        precision: what to compute in.
+        max_resident_mb: memory for operating points, in MB of 2^20 bytes; None keeps all of them in memory.
         chooser: makes the chooser of the throttle, from a function that takes notes for the user.
         view: what is shown of a record, with the accounting so far and the number of frames to come.
         open_lines: makes ready what takes results, once there is a source; the file of the JSON lines, if any.
@@ -63,6 +67,8 @@ class Job:
     page: Path | None = None
     limit: int | None = None
     stall_s: float = 10.0
+    precision: Precision = "float32"
+    max_resident_mb: float | None = None
     as_json: bool = False
 
     def execute(self) -> None:
@@ -74,7 +80,6 @@ class Job:
         """
         import sys
 
-        import tnn_edge
         from tnn_edge.camera import Accounting
         from tnn_edge.camera.live_display import LiveDisplay
         from tnn_edge.camera.stopping import StopRequest
@@ -82,12 +87,12 @@ class Job:
         accounting, stop = Accounting(), StopRequest()
         display = LiveDisplay(enabled=sys.stdout.isatty() and sys.stderr.isatty())
         with ExitStack() as stack:
+            stack.enter_context(warnings_told(lambda line: _tell(line, display)))
             results = _Results()
-            chooser = self.chooser(lambda note: _note(note, display))
+            chooser = self.chooser(lambda note: _tell(f"note: {printable(note)}", display))
             frames = stack.enter_context(self._open_frames(stop, display, results))
             lines = self.open_lines()
-            settings = tnn_edge.SessionSettings(threads=self.threads)
-            engine = stack.enter_context(tnn_edge.load(self.bundle, self.device, settings=settings))
+            engine = stack.enter_context(self._load())
             # Until here Ctrl-C ends the program at once; from here on until every file is closed it is a wish.
             stack.enter_context(stop)
             # Files are made last, when there is something to write to them.
@@ -102,6 +107,17 @@ class Job:
             raise typer.Exit(stop.exit_code)
         if accounting.failed and not accounting.processed:
             raise SourceError(f"no result: all {accounting.failed} frames of {frames.description} failed")
+
+    def _load(self) -> tnn_edge.Engine:
+        import tnn_edge
+
+        return tnn_edge.load(
+            self.bundle,
+            self.device,
+            settings=tnn_edge.SessionSettings(threads=self.threads),
+            precision=self.precision,
+            max_resident_mb=self.max_resident_mb,
+        )
 
     def _open_frames(self, stop: StopRequest, display: LiveDisplay, results: _Results) -> FrameSource:
         from tnn_edge.camera import LatestFrames
@@ -214,12 +230,11 @@ class _Results:
             self.database.commit_if_due()
 
 
-def _note(note: str, display: LiveDisplay) -> None:
-    text = f"note: {printable(note)}"
+def _tell(line: str, display: LiveDisplay) -> None:
     if display.enabled:
-        display.print_above(text)
+        display.print_above(line)
     else:
-        typer.echo(text, err=True)
+        typer.echo(line, err=True)
 
 
 def _to_json(fields: Mapping[str, object]) -> str:

@@ -6,24 +6,36 @@ import json
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tnn_edge.errors import InputError
 from tnn_edge.printable import printable
+
+if TYPE_CHECKING:
+    from tnn_edge.runtime.providers import Device
 
 __all__ = [
     "BundleArgument",
     "DeviceChoice",
     "DeviceOption",
     "JsonOption",
+    "MaxResidentOption",
+    "PrecisionChoice",
+    "PrecisionOption",
     "ThreadsOption",
+    "device_for",
+    "in_precision",
+    "is_given",
     "print_json",
     "print_table",
 ]
+
+_MOST_MB = 1e9
 
 _PIPED_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, which has no width of its own."""
@@ -37,10 +49,58 @@ class DeviceChoice(str, Enum):
     cuda = "cuda"
 
 
+class PrecisionChoice(str, Enum):
+    """What to compute in."""
+
+    float32 = "float32"
+    int8 = "int8"
+
+
+def _check_megabytes(value: float | None) -> float | None:
+    if value is not None and not 0.0 < value <= _MOST_MB:
+        raise InputError(
+            f"--max-resident-mb must lie in (0, {_MOST_MB:g}], got {value:g}; without it every operating point is in "
+            "memory"
+        )
+    return value
+
+
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of the bundle.", show_default=False)]
 DeviceOption = Annotated[DeviceChoice, typer.Option(help="cpu and cuda are strict; auto takes CUDA where there is.")]
+PrecisionOption = Annotated[PrecisionChoice, typer.Option(help="int8 on the CPU, where the bundle has ranges for it.")]
+MaxResidentOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MB",
+        callback=_check_megabytes,
+        help="Memory for operating points, MB of 2^20 bytes; one that is not in it loads when it is asked for, and the "
+        "nearest lower one answers meanwhile. By default all are in memory.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads that compute one inference.")]
+
+
+def is_given(context: typer.Context, option: str) -> bool:
+    """Whether an option was written, which would be passed over in silence."""
+    origin = context.get_parameter_source(option)
+    return origin is not None and origin.name == "COMMANDLINE"  # by name: typer has its own copy of click, or not
+
+
+def device_for(device: DeviceChoice, precision: PrecisionChoice) -> Device:
+    """The device that auto means; 8-bit integers run on the CPU alone.
+
+    Raises:
+        ProviderError: the device cannot be had.
+    """
+    from tnn_edge.runtime.device_choice import choose_device
+
+    return choose_device("cpu" if (device, precision) == ("auto", "int8") else device.value)
+
+
+def in_precision(name: str, precision: object) -> str:
+    """A network's name, with its precision where that is not the usual one."""
+    return name if precision == "float32" else f"{name} in {precision}"
 
 
 def print_json(value: Any) -> None:

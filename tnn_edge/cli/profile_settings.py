@@ -6,13 +6,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
-from tnn_edge.cli.options import print_json, print_table
+from tnn_edge.cli.options import in_precision, print_json, print_table
 
 if TYPE_CHECKING:
+    from tnn_edge.runtime.plan_key import Precision
+    from tnn_edge.runtime.providers import Device
     from tnn_edge.runtime.settings_table import SettingCost
 
 __all__ = ["show_settings"]
@@ -20,22 +22,22 @@ __all__ = ["show_settings"]
 _DIAL = (0.0, 0.5, 1.0)
 
 
-def show_settings(bundle: Path, device: Literal["auto", "cpu", "cuda"], fps: float, *, as_json: bool) -> None:
+def show_settings(bundle: Path, device: Device, precision: Precision, fps: float, *, as_json: bool) -> None:
     """Time operating points with every number of threads, spinning or not, and print the table."""
     from tnn_edge.bundle import open_bundle
     from tnn_edge.camera.live_display import LiveDisplay, one_line
     from tnn_edge.runtime.machine import describe_machine
     from tnn_edge.runtime.plans import install
-    from tnn_edge.runtime.providers import choose_device
     from tnn_edge.runtime.settings_table import settings_table, thread_counts
 
-    opened, chosen, machine = open_bundle(bundle), choose_device(device), describe_machine()
-    install(opened, chosen)
+    opened, machine = open_bundle(bundle), describe_machine()
+    install(opened, device, precision=precision)
     dial = sorted({opened.manifest.point_at(u).u for u in _DIAL})
     with LiveDisplay(enabled=sys.stderr.isatty()) as display:
         table = settings_table(
             bundle,
-            chosen,
+            device,
+            precision=precision,
             dial=dial,
             threads=thread_counts(int(str(machine["cores"]))),
             period_s=1.0 / fps,
@@ -43,13 +45,15 @@ def show_settings(bundle: Path, device: Literal["auto", "cpu", "cuda"], fps: flo
             on_progress=lambda text: display.show(lambda: one_line(f"measuring: {text}")),
         )
     if as_json:
-        print_json({"machine": machine | {"device": chosen}, "fps": fps, "settings": [asdict(row) for row in table]})
+        machine |= {"device": device, "precision": precision}
+        print_json({"machine": machine, "fps": fps, "settings": [asdict(row) for row in table]})
         return
     headings = ["u from", "threads", "spinning", "ms", "CPU ms", "ms paced", "CPU ms a frame", "mJ a frame"]
     print_table(
         headings,
         [_cells(row) for row in table],
-        title=f"{opened.manifest.name} on {machine['cpu']}, {chosen}: back to back, and paced at {fps:g} a second",
+        title=f"{in_precision(opened.manifest.name, precision)} on {machine['cpu']}, {device}: back to back, and paced "
+        f"at {fps:g} a second",
     )
     for line in _race_to_idle(table):
         typer.echo(line)

@@ -14,7 +14,11 @@ from tnn_edge.cli.options import (
     DeviceChoice,
     DeviceOption,
     JsonOption,
+    PrecisionChoice,
+    PrecisionOption,
     ThreadsOption,
+    device_for,
+    in_precision,
     print_json,
     print_table,
 )
@@ -49,6 +53,7 @@ def profile(
     threads: ThreadsOption = 1,
     spinning: Annotated[bool, typer.Option(help="Threads wait busily for the next inference.")] = False,
     device: DeviceOption = DeviceChoice.auto,
+    precision: PrecisionOption = PrecisionChoice.float32,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what each operating point costs on this machine, and keep it beside the plans.
@@ -63,12 +68,12 @@ def profile(
     if settings_table:
         if kept or png is not None:
             raise typer.BadParameter("it goes without --kept and --png", param_hint="--settings")
-        show_settings(bundle, device.value, fps, as_json=as_json)
+        show_settings(bundle, device_for(device, precision), precision.value, fps, as_json=as_json)
         return
     if png is not None:
         check_can_draw(png)
     settings = tnn_edge.SessionSettings(threads=threads, spinning=spinning)
-    with tnn_edge.load(bundle, device.value, settings=settings) as engine:
+    with tnn_edge.load(bundle, device.value, settings=settings, precision=precision.value) as engine:
         if png is not None:
             check_accuracies(engine.points)
         refusals: tuple[str, ...] = ()
@@ -80,7 +85,7 @@ def profile(
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        _print(found, points, refusals)
+        _print(found, points, refusals, name=in_precision(found.name, precision.value))
     if png is not None:  # after the numbers, which must not be lost to a picture
         write_picture(png, draw_profile_png(found, points))
         typer.echo(f"drawn: {printable(str(png))}", err=as_json)
@@ -116,7 +121,7 @@ def _measured(engine: tnn_edge.Engine, rounds: int, seconds: float) -> tuple[Pro
     return measured, refusals
 
 
-def _print(found: Profile, points: Sequence[OperatingPoint], refusals: Sequence[str]) -> None:
+def _print(found: Profile, points: Sequence[OperatingPoint], refusals: Sequence[str], *, name: str) -> None:
     modelled = found.meter is not None and found.meter.is_modelled
     energy = "mJ (modelled)" if modelled else "mJ"
     headings = ["u from", "accuracy", "MMAC", "p50 ms", "p95 ms", "p99 ms", "CPU ms", energy, "mJ above rest"]
@@ -138,7 +143,7 @@ def _print(found: Profile, points: Sequence[OperatingPoint], refusals: Sequence[
     print_table(
         headings,
         rows,
-        title=f"{found.name} on {found.key.cpu}, {settings['threads']} thread, "
+        title=f"{name} on {found.key.cpu}, {settings['threads']} thread, "
         f"spinning {'on' if settings['spinning'] else 'off'}, {found.key.device}, {found.rounds} rounds"
         + (", energy modelled" if modelled else ""),
     )

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TextIO, cast
 
 import typer
 
+from tnn_edge.cli.warning_lines import warnings_told
 from tnn_edge.errors import ConfigError, TnnEdgeError
 from tnn_edge.printable import printable
 
@@ -24,13 +25,13 @@ def run_app(app: typer.Typer) -> None:
     """Run a typer app; a `TnnEdgeError` becomes one line on stderr and exit code 1; a `ConfigError` one for each fault.
 
     So does a stdout that is closed or full. The app sees it as `TnnEdgeError`; a reader that has left is a
-    `BrokenPipeError` as ever.
+    `BrokenPipeError` as ever. What the library logs as a warning is a line on stderr too.
     """
     try:
         if sys.stdout is None or sys.stderr is None:
             # The next file that anybody opens would take the free number, and receive what is printed.
             raise TnnEdgeError("stdout or stderr is closed; send to /dev/null what you do not want")
-        with redirect_stdout(cast(TextIO, _Stdout(sys.stdout))):
+        with redirect_stdout(cast(TextIO, _Stdout(sys.stdout))), warnings_told(lambda line: typer.echo(line, err=True)):
             app()
     except ConfigError as err:
         _end_with(str(err).split("\n"))

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tnn_edge.cli.job import Job
-from tnn_edge.cli.options import DeviceChoice, DeviceOption, ThreadsOption
+from tnn_edge.cli.options import (
+    DeviceChoice,
+    DeviceOption,
+    MaxResidentOption,
+    PrecisionChoice,
+    PrecisionOption,
+    ThreadsOption,
+    is_given,
+)
 from tnn_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +44,8 @@ _OF_A_SOURCE = {
     "overwrite": "always adds to its [output]",
     "threads": "has [engine] threads",
     "device": "has [engine] device",
+    "precision": "has [engine] precision",
+    "max_resident_mb": "has [engine] max_resident_mb",
 }
 """Options that a configuration takes the place of, and what it has in their stead."""
 
@@ -66,6 +76,8 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE when it exists.")] = False,
     threads: ThreadsOption = 1,
     device: DeviceOption = DeviceChoice.auto,
+    precision: PrecisionOption = PrecisionChoice.float32,
+    max_resident_mb: MaxResidentOption = None,
     source: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="With CONFIG.toml: another source than it names.")
     ] = None,
@@ -79,17 +91,18 @@ def run(
     policy turns the dial.
 
     Images and videos are read frame by frame; of a camera or stream, always the newest frame is taken and those that
-    came meanwhile are dropped. Each line has frame, name, time (UTC), u, point_u (operating point), blocks_run, macs,
-    ms, age_ms (since capture), top1 and confidence, or an error; under a policy also decision, reason and observed. The
-    accounting goes to stderr: captured = processed + dropped + failed. Ctrl-C finishes the frame in hand and exits with
-    130, SIGTERM with 143; the exit code is 1 when every frame failed.
+    came meanwhile are dropped. Each line has frame, name, time (UTC), u, asked_u (the operating point that u selects),
+    point_u (the one that ran, lower while that is not in memory), blocks_run, macs, ms, age_ms (since capture), top1
+    and confidence, or an error; under a policy also decision, reason and observed. The accounting goes to stderr:
+    captured = processed + dropped + failed. Ctrl-C finishes the frame in hand and exits with 130, SIGTERM with 143; the
+    exit code is 1 when every frame failed.
     """
     if what.lower().endswith(_CONFIG_SUFFIX):
-        for option in filter(lambda option: _is_given(context, option), _OF_A_SOURCE):
-            raise InputError(f"--{option} is for a source; {what} {_OF_A_SOURCE[option]}")
+        for option in filter(lambda option: is_given(context, option), _OF_A_SOURCE):
+            raise InputError(f"--{option.replace('_', '-')} is for a source; {what} {_OF_A_SOURCE[option]}")
         _job_of_config(Path(what), source, limit=limit, as_json=as_json).execute()
         return
-    if _is_given(context, "source"):
+    if is_given(context, "source"):
         raise InputError("--source is for a configuration; name one, or the source alone")
     if bundle is None:
         raise InputError("no bundle: name the network with --bundle FOLDER, or a configuration in place of the source")
@@ -106,6 +119,8 @@ def run(
         bundle=bundle,
         device=device.value,
         threads=threads,
+        precision=precision.value,
+        max_resident_mb=max_resident_mb,
         chooser=lambda _note: dial,
         view=_live_text,
         open_lines=lambda: file,
@@ -113,12 +128,6 @@ def run(
         limit=limit,
         as_json=as_json,
     ).execute()
-
-
-def _is_given(context: typer.Context, option: str) -> bool:
-    """Whether an option was written, which would be passed over in silence."""
-    origin = context.get_parameter_source(option)
-    return origin is not None and origin.name == "COMMANDLINE"  # by name: typer has its own copy of click, or not
 
 
 def _job_of_config(path: Path, source: str | None, *, limit: int | None, as_json: bool) -> Job:
@@ -135,6 +144,8 @@ def _job_of_config(path: Path, source: str | None, *, limit: int | None, as_json
         bundle=config.engine.bundle,
         device=config.engine.device,
         threads=config.engine.threads,
+        precision=config.engine.precision,
+        max_resident_mb=config.engine.max_resident_mb,
         chooser=lambda note: _pilot(config, note),
         view=dashboard,
         open_lines=lambda: _open_lines(output),
@@ -193,8 +204,11 @@ def _database(config: CameraConfig, path: Path) -> Callable[[str, tnn_edge.Engin
 
 
 def _live_text(record: Record, _accounting: Accounting, n_frames: int | None) -> Text:
-    from tnn_edge.camera.dashboard import answer_text, frame_text
+    from tnn_edge.camera.dashboard import answer_text, frame_text, lowered_text
     from tnn_edge.camera.live_display import one_line
 
-    throttle = "" if "error" in record else f"u {record['u']:.3f} (point {record['point_u']:.3f})  "
+    throttle = ""
+    if "error" not in record:
+        point = lowered_text(record) or f"point {record['point_u']:.3f}"
+        throttle = f"u {record['u']:.3f} ({point})  "
     return one_line(f"{frame_text(record, n_frames)}  {throttle}{answer_text(record)}")

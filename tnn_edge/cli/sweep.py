@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tnn_edge.cli.options import DeviceChoice, DeviceOption, JsonOption, ThreadsOption, print_json, print_table
+from tnn_edge.cli.options import (
+    DeviceChoice,
+    DeviceOption,
+    JsonOption,
+    PrecisionChoice,
+    PrecisionOption,
+    ThreadsOption,
+    in_precision,
+    print_json,
+    print_table,
+)
 from tnn_edge.printable import printable
 
 if TYPE_CHECKING:
@@ -26,6 +36,7 @@ def sweep(
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw accuracy against milliseconds.")] = None,
     threads: ThreadsOption = 1,
     device: DeviceOption = DeviceChoice.auto,
+    precision: PrecisionOption = PrecisionChoice.float32,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the throttle curve on this machine: accuracy, MACs and milliseconds at each u.
@@ -46,7 +57,7 @@ def sweep(
     settings = tnn_edge.SessionSettings(threads=threads)
     with (
         ImageFolder(images) as folder,
-        tnn_edge.load(bundle, device.value, settings=settings) as engine,
+        tnn_edge.load(bundle, device.value, settings=settings, precision=precision.value) as engine,
         LiveDisplay(enabled=sys.stderr.isatty()) as display,
     ):
         result = sweep_throttle(
@@ -84,6 +95,6 @@ def _print_table(result: Sweep) -> None:
     print_table(
         ["u", "utilisation", "accuracy", "confidence", "MMAC", "p50 ms", "p95 ms"],
         rows,
-        title=f"{result.bundle}, {result.n_images} images on {machine['cpu']}, {machine['threads']} thread, "
-        f"{machine['device']}",
+        title=f"{in_precision(result.bundle, machine['precision'])}, {result.n_images} images on {machine['cpu']}, "
+        f"{machine['threads']} thread, {machine['device']}",
     )

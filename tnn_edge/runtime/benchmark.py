@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +15,9 @@ import numpy.typing as npt
 from tnn_edge.bundle import OperatingPoint
 from tnn_edge.errors import BundleError, VerificationError
 from tnn_edge.runtime.engine import Engine
-from tnn_edge.runtime.machine import describe_machine
 from tnn_edge.runtime.providers import open_session, session_options
 from tnn_edge.runtime.shapes import give_input_shape
+from tnn_edge.runtime.timing import bring_in, check_resident, conditions, no_collection, timed_ms
 from tnn_edge.runtime.verify import same_answers
 
 __all__ = ["Benchmark", "PointTiming", "benchmark"]
@@ -118,12 +115,6 @@ def _differ(logits: FloatArray, golden: FloatArray, tolerance: float = 1e-3) -> 
     return not float(np.abs(logits - golden).max()) <= tolerance * float(np.abs(golden).max())
 
 
-def _timed(run: Run) -> float:
-    start = time.perf_counter_ns()
-    run()
-    return (time.perf_counter_ns() - start) / 1e6
-
-
 def benchmark(
     engine: Engine,
     *,
@@ -138,14 +129,18 @@ def benchmark(
         engine: a loaded bundle.
         dial: throttle settings; by default every operating point.
         static: u -> plain ONNX file of the sub-network there (``python -m export.static``); its u join the dial.
-        chained: also time one session per block.
+        chained: also time one session per block, in float32 whatever the engine's precision.
         rounds: passes over all settings.
 
     Raises:
+        InputError: a setting's operating point is not in memory, and has no room there.
         VerificationError: a static file computes something else.
     """
     static = static or {}
     settings = sorted({*(dial if dial is not None else [p.u for p in engine.points] if not static else []), *static})
+    wanted = [engine.point_at(u) for u in settings]
+    bring_in(engine, wanted)
+    check_resident(engine, wanted)
     x = engine.bundle.golden[0][:1].copy()
     linked: dict[float, Run] = {u: partial(engine.run_point, x, engine.point_at(u)) for u in settings}
     compared: dict[str, dict[float, Run]] = {
@@ -153,7 +148,7 @@ def benchmark(
         "static": {u: _static(engine, path, engine.point_at(u)) for u, path in static.items()},
         "chained": {u: partial(_Chained(engine, engine.point_at(u)).run, x) for u in settings if chained},
     }
-    with _no_collection():
+    with no_collection():
         switching = [_pairs(linked, settings) for _ in range(_WARM_UP + rounds)][_WARM_UP:]
         laps = [_lap(compared, settings) for _ in range(_WARM_UP + rounds)][_WARM_UP:] if static or chained else []
     before = dict(zip(settings, settings[-1:] + settings[:-1], strict=True))
@@ -161,22 +156,12 @@ def benchmark(
         _point(engine.point_at(u), u, switching, laps, switched=engine.point_at(before[u]) != engine.point_at(u))
         for u in settings
     ]
-    return Benchmark({**describe_machine(), "threads": engine.settings.threads, "device": engine.device}, tuple(points))
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+    return Benchmark(conditions(engine), tuple(points))
 
 
 def _pairs(linked: Mapping[float, Run], settings: Sequence[float]) -> dict[float, tuple[float, float]]:
     """Each setting twice in a row: the first run comes after another setting, the second is steady."""
-    return {u: (_timed(linked[u]), _timed(linked[u])) for u in settings}
+    return {u: (timed_ms(linked[u]), timed_ms(linked[u])) for u in settings}
 
 
 def _lap(compared: Mapping[str, Mapping[float, Run]], settings: Sequence[float]) -> dict[tuple[str, float], float]:
@@ -186,7 +171,7 @@ def _lap(compared: Mapping[str, Mapping[float, Run]], settings: Sequence[float])
         for way, runs in compared.items():
             if u in runs:
                 runs[u]()
-                lap[way, u] = _timed(runs[u])
+                lap[way, u] = timed_ms(runs[u])
     return lap
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import gc
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -16,6 +14,7 @@ import numpy.typing as npt
 from tnn_edge.runtime.cost_profile import PointCost, Profile, ProfileKey
 from tnn_edge.runtime.engine import Engine
 from tnn_edge.runtime.machine import describe_machine
+from tnn_edge.runtime.timing import check_resident, no_collection, timed_ms
 from tnn_edge.runtime.work_meter import Clocks, EnergyMeter, Work, WorkMeter
 
 __all__ = ["measure_profile"]
@@ -56,14 +55,16 @@ def measure_profile(
         on_progress: called with what is being done.
 
     Raises:
+        InputError: an operating point is not in memory.
         PlanError: ONNX Runtime fails.
     """
+    check_resident(engine, engine.points)
     meters = WorkMeter(meter, clocks or Clocks())
     x = engine.bundle.golden[0][:1].copy()
     points = [(point, partial(engine.run_point, x, point)) for point in engine.points]
     on_progress("power at rest")
     idle_w = meters.idle_w(idle_seconds)
-    with _no_collection():
+    with no_collection():
         latency_ms = _latencies([run for _, run in points], rounds, meters.clocks.wall_ns, on_progress)
         works: list[list[Work]] = [[] for _ in points]
         order = np.random.default_rng(1)
@@ -87,41 +88,22 @@ def measure_profile(
     )
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 def _latencies(
     runs: Sequence[Callable[[], object]], rounds: int, wall_ns: Callable[[], int], on_progress: Callable[[str], None]
 ) -> FloatArray:
     """Milliseconds, shape [points, rounds]."""
-    took_ns = np.empty((len(runs), _WARM_UP_ROUNDS + rounds), np.int64)
+    took_ms = np.empty((len(runs), _WARM_UP_ROUNDS + rounds))
     order = np.random.default_rng(0)
     for k in range(_WARM_UP_ROUNDS + rounds):
         on_progress(f"latency, round {max(0, k - _WARM_UP_ROUNDS)} of {rounds}")
         for i in order.permutation(len(runs)):
-            start = wall_ns()
-            runs[i]()
-            took_ns[i, k] = wall_ns() - start
-    return took_ns[:, _WARM_UP_ROUNDS:] / 1e6
+            took_ms[i, k] = timed_ms(runs[i], wall_ns)
+    return took_ms[:, _WARM_UP_ROUNDS:]
 
 
 def _fastest_ms(run: Callable[[], object], wall_ns: Callable[[], int]) -> float:
     """The least that one inference takes among others of its point: whatever is repeated by it lasts long enough."""
-    took_ns = []
-    for _ in range(_SPEED_RUNS):
-        start = wall_ns()
-        run()
-        took_ns.append(wall_ns() - start)
-    return min(took_ns) / 1e6
+    return min(timed_ms(run, wall_ns) for _ in range(_SPEED_RUNS))
 
 
 def _repeated(run: Callable[[], object], n: int, macs: int, meters: WorkMeter) -> Work:

@@ -18,7 +18,8 @@ import numpy as np
 
 from tnn_edge.errors import PlanError
 from tnn_edge.runtime.confined import Limits, confined
-from tnn_edge.runtime.engine import load
+from tnn_edge.runtime.loading import load
+from tnn_edge.runtime.plan_key import Precision
 from tnn_edge.runtime.providers import Device, SessionSettings
 from tnn_edge.runtime.work_meter import Clocks, EnergyMeter, Work, WorkMeter
 
@@ -66,6 +67,7 @@ def settings_table(
     bundle: Path,
     device: Device,
     *,
+    precision: Precision = "float32",
     dial: Sequence[float],
     threads: Sequence[int],
     period_s: float = 1.0 / 30.0,
@@ -80,6 +82,7 @@ def settings_table(
     Args:
         bundle: folder of an installed bundle.
         device: to run on.
+        precision: see `load`.
         dial: throttles that select the operating points.
         threads: numbers of threads.
         period_s: from one inference to the next at a camera's pace; a longer inference is followed at once.
@@ -102,6 +105,7 @@ def settings_table(
     fixed = {
         "bundle": str(bundle),
         "device": device,
+        "precision": precision,
         "period_s": period_s,
         "seconds": seconds,
         "meter": meter,
@@ -146,6 +150,7 @@ def time_setting(
     seconds: float,
     meter: str | None,
     cache: str | None,
+    precision: Precision = "float32",
     clocks: Clocks | None = None,
 ) -> dict[str, float | None]:
     """Time one combination in this process; see `settings_table`.
@@ -154,7 +159,8 @@ def time_setting(
         ``u`` of the operating point, and the measured fields of `SettingCost`.
     """
     settings = SessionSettings(threads=threads, spinning=spinning)
-    with load(bundle, device, settings=settings, cache=None if cache is None else Path(cache)) as engine:
+    folder = None if cache is None else Path(cache)
+    with load(bundle, device, settings=settings, cache=folder, precision=precision) as engine:
         point = engine.point_at(u)
         run = partial(engine.run_point, engine.bundle.golden[0][:1].copy(), point)
         clocks = clocks or Clocks()
