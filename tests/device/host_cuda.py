@@ -68,15 +68,15 @@ class HostDriver:
         return sum(ctypes.sizeof(each) for each, _ in self.allocated.values())
 
 
-def _here(target: str, arguments: Mapping[str, Any], *_: object, **__: object) -> Any:
+def _here(target: str, arguments: Mapping[str, Any], *_: object, **_more: object) -> Any:
     """What a child would do: it would know nothing of what a test has replaced."""
-    module, _, function = target.partition(":")
+    module, function = target.split(":")
     return getattr(importlib.import_module(module), function)(**arguments)
 
 
 def put_in(patch: pytest.MonkeyPatch, driver: HostDriver) -> None:
     """Let the runtime find this driver, and the CPU's provider under CUDA's name."""
-    for module in ("cuda_session", "lane", "plan_key", "device_choice"):
+    for module in ("cuda_session", "lane", "plan_key", "device_choice", "timing"):
         patch.setattr(f"tnn_edge.runtime.{module}.cuda_driver", lambda: driver)
     patch.setitem(providers.PROVIDERS, "cuda", providers.PROVIDERS["cpu"])
     patch.setattr(device_choice, "_cuda_fault", lambda: None)

@@ -22,6 +22,7 @@ from tnn_edge.errors import PlanError, ProviderError
 from tnn_edge.runtime import cuda_session, device_choice, providers
 from tnn_edge.runtime.cuda_driver import cuda_driver
 from tnn_edge.runtime.providers import cuda_options
+from tnn_edge.runtime.timing import conditions
 from tnn_edge.runtime.verify import verify
 
 Array = npt.NDArray[np.float32]
@@ -108,6 +109,8 @@ def test_switches_on_cuda_are_effective_at_once(cuda_engine: Engine, engine: Eng
     assert_random_switches_give_the_answers_of_the_cpu(cuda_engine, engine, 1e-5)
     assert driver.uploads - before == 200  # one image each, and nothing is warmed up any more
     assert not verify(cuda_engine).faults
+    said = conditions(cuda_engine)
+    assert (said["gpu"], said["tf32"], said["cuda_graphs"]) == ("memory of the CPU", False, True)
 
 
 def test_every_lane_has_graphs_of_its_own(cuda_engine: Engine, driver: HostDriver, tiny_bundle: Path) -> None:
@@ -152,7 +155,7 @@ def test_a_graph_that_cannot_be_recorded_runs_kernel_by_kernel(
     driver: HostDriver, engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
-    real = cuda_session.open_session
+    real = providers.open_session
 
     def choosy(plan: Path, options: Any, device: Any, cuda: dict[str, str]) -> Any:
         tried.append(cuda["enable_cuda_graph"])

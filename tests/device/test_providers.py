@@ -15,7 +15,7 @@ import pytest
 
 import tnn_edge
 from tnn_edge.errors import MissingExtraError, ProviderError
-from tnn_edge.runtime import SessionSettings, providers
+from tnn_edge.runtime import SessionSettings, device_choice
 from tnn_edge.runtime.device_choice import check_distribution, choose_device
 from tnn_edge.runtime.providers import open_session, session_options
 from tnn_edge.runtime.verify import verify
@@ -76,11 +76,11 @@ def test_two_installed_distributions_are_refused(tiny_bundle: Path, tmp_path: Pa
 
 
 def test_the_errors_also_are_the_builtins_they_refine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "_DISTRIBUTIONS", ("surely-not-installed",))
+    monkeypatch.setattr(device_choice, "_DISTRIBUTIONS", ("surely-not-installed",))
     with pytest.raises(MissingExtraError, match=re.escape(WAY_OUT)) as missing:
         check_distribution()
     assert isinstance(missing.value, ImportError)
-    monkeypatch.setattr(providers, "_DISTRIBUTIONS", ("numpy", "onnx"))
+    monkeypatch.setattr(device_choice, "_DISTRIBUTIONS", ("numpy", "onnx"))
     with pytest.raises(ProviderError, match=r"^numpy and onnx are both installed") as both:
         check_distribution()
     assert isinstance(both.value, RuntimeError)

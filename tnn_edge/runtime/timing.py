@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tnn_edge.errors import InputError
+from tnn_edge.runtime.cuda_driver import cuda_driver
 from tnn_edge.runtime.machine import describe_machine
 
 if TYPE_CHECKING:
@@ -63,8 +64,17 @@ def check_resident(engine: Engine, points: Sequence[OperatingPoint]) -> None:
 
 def conditions(engine: Engine) -> dict[str, object]:
     """What times hang on: what `describe_machine` says, with the engine's threads, device and precision."""
+    gpu = {}
+    if engine.device == "cuda":
+        gpu = {
+            "gpu": cuda_driver().name,
+            "tf32": engine.settings.tf32,
+            "cuda_graphs": engine.settings.cuda_graphs,
+            "device_mb": engine.device_mb,
+        }
     return describe_machine() | {
         "threads": engine.settings.threads,
         "device": engine.device,
         "precision": engine.plans.precision,
+        **gpu,
     }
