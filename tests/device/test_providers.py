@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import pytest
 
@@ -95,8 +94,8 @@ def test_the_cpu_is_always_there() -> None:
     assert choose_device("cpu") == "cpu"
 
 
-def test_auto_is_cuda_where_this_onnxruntime_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_device("auto") == ("cuda" if HAS_CUDA else "cpu")
+def test_auto_is_cuda_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_choice, "_cuda_fault", lambda: None)
     for offered, device in (
         (["CUDAExecutionProvider", "CPUExecutionProvider"], "cuda"),
         (["CPUExecutionProvider"], "cpu"),
@@ -164,6 +163,8 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused(monkeypatch: pytest.Monk
 def fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """An ONNX Runtime that lists CUDA and cannot start it."""
     build = onnxruntime.InferenceSession
+    monkeypatch.setattr(device_choice, "cuda_driver", lambda: None)
+    monkeypatch.setattr(device_choice, "_cuda_fault", device_choice._cuda_fault.__wrapped__)  # not cached
     offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
     monkeypatch.setattr(
@@ -199,16 +200,3 @@ def test_sessions_take_their_settings() -> None:
         assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == str(int(spinning))
         assert options.graph_optimization_level == (levels.ORT_ENABLE_ALL if spinning else levels.ORT_DISABLE_ALL)
-
-
-@pytest.mark.gpu
-def test_every_point_gives_the_golden_outputs_on_cuda(tiny_bundle: Path, tmp_path: Path) -> None:
-    if not HAS_CUDA:
-        pytest.skip(f"this ONNX Runtime offers {', '.join(onnxruntime.get_available_providers())}")
-    if not Path("/dev/nvidiactl").exists() and not Path("/dev/nvhost-ctrl-gpu").exists():
-        pytest.skip("this machine has no NVIDIA GPU")
-    with tnn_edge.load(tiny_bundle, device="cuda", cache=tmp_path) as engine:
-        assert engine.device == "cuda"
-        assert verify(engine).faults == ()
-        inputs, outputs = engine.bundle.golden
-        assert np.argmax(engine.run(inputs[:1], 1.0).logits) == np.argmax(outputs[-1, 0])
