@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,16 @@ from tnn_edge.runtime import Engine
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_sessionstart() -> None:
+    gc.disable()  # until the tests are collected: imports make millions of objects, and no garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")

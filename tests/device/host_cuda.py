@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tnn_edge.errors import ProviderError
@@ -24,6 +26,7 @@ class HostDriver:
     """Stands in for `CudaDriver`."""
 
     kind = "cpu"
+    dlpack_kind = 1
     capability = "0.0"
     stream = 7
 
@@ -39,15 +42,20 @@ class HostDriver:
         with self._lock:
             yield
 
-    def allocate(self, n_bytes: int) -> tuple[int, int]:
-        pair = [ctypes.create_string_buffer(n_bytes) for _ in range(2)]
-        addresses = [ctypes.addressof(each) for each in pair]
-        self.allocated[addresses[0]] = pair
-        return addresses[0], addresses[1]
+    def allocate_device(self, n_bytes: int) -> int:
+        memory = ctypes.create_string_buffer(n_bytes)
+        self.allocated[ctypes.addressof(memory)] = memory
+        return ctypes.addressof(memory)
 
-    def release(self, device: int, host: int) -> None:
-        del host
-        del self.allocated[device]
+    allocate_host = allocate_device
+
+    def release_device(self, address: int) -> None:
+        del self.allocated[address]
+
+    release_host = release_device
+
+    def fill(self, address: int, content: npt.NDArray[np.uint8]) -> None:
+        ctypes.memmove(address, content.ctypes.data, content.nbytes)
 
     def upload(self, buffer: CudaBuffer) -> None:
         if self.failure is not None:
@@ -65,7 +73,7 @@ class HostDriver:
         self.waits += 1
 
     def used_bytes(self) -> int:
-        return sum(ctypes.sizeof(each) for each, _ in self.allocated.values())
+        return sum(map(ctypes.sizeof, self.allocated.values()))
 
 
 def _here(target: str, arguments: Mapping[str, Any], *_: object, **_more: object) -> Any:
@@ -76,7 +84,7 @@ def _here(target: str, arguments: Mapping[str, Any], *_: object, **_more: object
 
 def put_in(patch: pytest.MonkeyPatch, driver: HostDriver) -> None:
     """Let the runtime find this driver, and the CPU's provider under CUDA's name."""
-    for module in ("cuda_session", "lane", "plan_key", "device_choice", "timing"):
+    for module in ("cuda_session", "lane", "plan_key", "device_choice", "device_weights", "timing"):
         patch.setattr(f"tnn_edge.runtime.{module}.cuda_driver", lambda: driver)
     patch.setitem(providers.PROVIDERS, "cuda", providers.PROVIDERS["cpu"])
     patch.setattr(device_choice, "_cuda_fault", lambda: None)

@@ -251,8 +251,17 @@ def shell(words: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
-@pytest.mark.parametrize("command", ["--help", 'bundle inspect "$1"', 'bundle inspect "$1" --json'])
+@pytest.mark.parametrize(
+    ("command", "unbuffered"),
+    [
+        ("--help", ""),
+        ("--help", "1"),
+        ('bundle inspect "$1"', ""),
+        pytest.param('bundle inspect "$1"', "1", marks=pytest.mark.slow),
+        pytest.param('bundle inspect "$1" --json', "", marks=pytest.mark.slow),
+        ('bundle inspect "$1" --json', "1"),
+    ],
+)
 def test_a_full_stdout_is_one_line_on_stderr(command: str, unbuffered: str, tiny_bundle: Path) -> None:
     done = shell(f"PYTHONUNBUFFERED={unbuffered} tnn-edge {command} > /dev/full", tiny_bundle)
     assert done.returncode == 1

@@ -21,6 +21,7 @@ from tnn_edge import Engine, SessionSettings
 from tnn_edge.errors import PlanError, ProviderError
 from tnn_edge.runtime import cuda_session, device_choice, providers
 from tnn_edge.runtime.cuda_driver import cuda_driver
+from tnn_edge.runtime.device_weights import DeviceWeights
 from tnn_edge.runtime.providers import cuda_options
 from tnn_edge.runtime.timing import conditions
 from tnn_edge.runtime.verify import verify
@@ -121,6 +122,29 @@ def test_every_lane_has_graphs_of_its_own(cuda_engine: Engine, driver: HostDrive
         assert len({*numbers} - {"-1", "0"}) == 2
         waits = [lane._options.get_run_config_entry("disable_synchronize_execution_providers") for lane in lanes]  # type: ignore[attr-defined]
         assert waits == ["1", "1"]
+
+
+def test_weights_are_on_the_gpu_once(driver: HostDriver, tiny_bundle: Path, engine: Engine) -> None:
+    settings = SessionSettings(threads=3)
+    before = driver.used_bytes()
+    with tnn_edge.load(tiny_bundle, device="cuda", settings=settings) as loaded:
+        taken = driver.used_bytes() - before
+        assert_random_switches_give_the_answers_of_the_cpu(loaded, engine, 1e-5)
+        stored = loaded.plans.weights.stat().st_size
+    if DeviceWeights.are_possible():  # two arrays of a lane beside them, on both sides
+        assert taken == stored + 2 * 4 * (engine.bundle.golden[0][0].size + len(engine.manifest.labels))
+        assert stored < loaded.plans.offered_bytes
+
+
+def test_within_a_budget_each_point_loads_its_own_weights(
+    driver: HostDriver, tiny_bundle: Path, engine: Engine
+) -> None:
+    with tnn_edge.load(tiny_bundle, device="cuda", max_resident_mb=64) as loaded:
+        for point in loaded.points:
+            loaded.run_point(engine.bundle.golden[0][:1], point)
+            loaded.settle()
+        assert loaded.resident == loaded.points
+        assert_random_switches_give_the_answers_of_the_cpu(loaded, engine, 1e-5)
 
 
 def test_threads_on_cuda_get_their_own_answers(cuda_engine: Engine, engine: Engine) -> None:

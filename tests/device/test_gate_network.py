@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,11 @@ def give_gate(bundle: Path, model: onnx.ModelProto | None = None, scores: Array 
     return bundle
 
 
-@pytest.fixture
-def gated(bundle_copy: Path, tmp_path: Path) -> Iterator[Engine]:
-    with tnn_edge.load(give_gate(bundle_copy), device="cpu", cache=tmp_path / "cache") as engine:
+@pytest.fixture(scope="module")
+def gated(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The tiny bundle as a contextual one, loaded."""
+    bundle = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("gated") / "bundle")
+    with tnn_edge.load(give_gate(Path(bundle)), device="cpu") as engine:
         yield engine
 
 

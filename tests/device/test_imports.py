@@ -44,7 +44,13 @@ def run_without(absent: list[str], code: str, *args: str) -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("absent", [FRAMEWORKS, FRAMEWORKS + WORKSHOP + EXTRAS], ids=["frameworks", "and extras"])
+@pytest.mark.parametrize(
+    "absent",
+    [
+        pytest.param(FRAMEWORKS, marks=pytest.mark.slow, id="frameworks"),
+        pytest.param(FRAMEWORKS + WORKSHOP + EXTRAS, id="and extras"),
+    ],
+)
 @pytest.mark.parametrize("name", [*PACKAGES, "tnn_edge.cli.main"])
 def test_device_half_imports_without(name: str, absent: list[str]) -> None:
     done = run_without(absent, f"import {name}")

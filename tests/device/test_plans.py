@@ -110,6 +110,7 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 @pytest.mark.parametrize("damage", [cut, flip, empty, Path.unlink])
 @pytest.mark.parametrize("name", [PLAN, WEIGHTS, INDEX])
 def test_a_damaged_set_is_built_anew(
@@ -130,11 +131,13 @@ def rewrite_index(folder: Path, **changed: Any) -> None:
     (folder / INDEX).write_text(json.dumps(index | {"sha256": key_digest(index)}))
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_a_damaged_set_is_right_after_the_next_load(bundle: Bundle, installed: PlanSet, tmp_path: Path) -> None:
     flip(installed.folder / WEIGHTS)
     assert is_right(bundle, tmp_path / "cache")
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_an_index_that_was_edited_and_is_still_json_is_built_anew(
     bundle: Bundle, installed: PlanSet, tmp_path: Path
 ) -> None:
@@ -166,6 +169,7 @@ def test_plans_that_another_key_made_are_stale(bundle: Bundle, installed: PlanSe
     assert find_plans(bundle, "cpu", tmp_path / "cache") is None
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_plans_of_another_onnxruntime_are_built_anew(bundle: Bundle, installed: PlanSet, tmp_path: Path) -> None:
     key = json.loads((installed.folder / INDEX).read_text())["key"]
     rewrite_index(installed.folder, key=key | {"onnxruntime": "1.0.0"})
@@ -187,6 +191,7 @@ def test_an_edited_bundle_has_plans_of_its_own(bundle_copy: Path, built: Path) -
     assert find_plans(open_bundle(bundle_copy), "cpu", built) is None
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_a_bundle_with_a_strange_name_stays_inside_the_cache(bundle_copy: Path, tmp_path: Path) -> None:
     manifest = json.loads((bundle_copy / "manifest.json").read_text())
     (bundle_copy / "manifest.json").write_text(json.dumps(manifest | {"name": "../../out of here/" + "x" * 300}))
@@ -207,6 +212,7 @@ class BreaksHalfWay:
         raise self.error
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 @pytest.mark.parametrize("error", [KeyboardInterrupt("Ctrl-C"), PlanError("stop"), MemoryError("none left")])
 def test_an_interrupted_install_leaves_nothing_and_the_next_works(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
@@ -220,6 +226,7 @@ def test_an_interrupted_install_leaves_nothing_and_the_next_works(
     assert install(bundle, "cpu", tmp_path).folder.is_dir()
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_an_interrupted_rebuild_leaves_nothing_that_is_trusted(
     bundle: Bundle, installed: PlanSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,6 +395,7 @@ def test_a_read_only_cache_is_an_error_with_a_way_out(bundle: Bundle, tmp_path: 
         tmp_path.chmod(0o700)
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_plans_that_change_while_they_are_written_are_refused(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,6 +458,7 @@ def test_a_cache_whose_path_is_not_utf8_names_the_way_out(bundle: Bundle, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 @pytest.mark.parametrize("name", ["\u4e2d" * 64, "\U00020000" * 64])
 def test_a_long_name_of_wide_letters_makes_a_folder(bundle_copy: Path, tmp_path: Path, name: str) -> None:
     manifest = json.loads((bundle_copy / "manifest.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +33,8 @@ QUICK = ["--device", "cpu", "--rounds", "20", "--seconds", "0.01"]
 def profile_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Engine
 ) -> Command:
-    """Runs ``tnn-edge profile ARGS`` on a machine without power monitors, in a cache of its own."""
+    """Runs ``tnn-edge profile ARGS`` on a machine without power monitors, in a cache with the plans alone."""
+    shutil.copytree(engine.plans.folder.parent, tmp_path / "cache" / "plans")
     monkeypatch.setenv("TNN_EDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tnn_edge.device, "best_meter", lambda device: (ModelledMeter(), ("no rails", "no battery")))
 
@@ -119,7 +121,6 @@ def test_a_bundle_without_accuracies_has_no_picture_and_measures_nothing(
 def test_what_cannot_be_kept_is_told_before_anything_is_measured(
     profile_command: Command, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "profiles").write_text("")
     code, out, err = profile_command(str(tiny_bundle), "--device", "cpu", "--rounds", "10000000")
     assert (code, out) == (1, "")

@@ -180,6 +180,7 @@ def test_asking_whether_a_profile_could_be_kept_leaves_no_file(bundle: Bundle, p
     assert list((plans.folder.parent.parent / "profiles").iterdir()) == []
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_an_install_leaves_profiles_alone(bundle: Bundle, tmp_path: Path) -> None:
     plans = install(bundle, "cpu", tmp_path)
     profile = made(bundle, plans)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -100,13 +102,24 @@ def test_what_is_resident_never_exceeds_the_budget_but_for_the_lowest_alone(mb: 
         assert len(resident) == 1 or residency.n_bytes(resident) <= mb * MB
 
 
+@contextmanager
+def loading_held(engine: Engine) -> Iterator[None]:
+    """Nothing that is asked for meanwhile is there before the end."""
+    assert engine._sessions is not None and engine._sessions._loader is not None
+    go = threading.Event()
+    engine._sessions._loader.submit(go.wait)
+    yield
+    go.set()
+
+
 def test_an_engine_with_a_budget_answers_by_the_nearest_lower_point_until_the_asked_one_is_there(
     tiny_bundle: Path, engine: Engine
 ) -> None:
     x = engine.bundle.golden[0][:1]
     with tnn_edge.load(tiny_bundle, device="cpu", max_resident_mb=64) as own:
         assert own.resident == own.points[:1]
-        first = own.run(x, 0.5)
+        with loading_held(own):
+            first = own.run(x, 0.5)
         assert (first.point, first.asked) == (own.points[0], own.points[2])
         np.testing.assert_array_equal(first.logits, engine.run(x, 0.0).logits)
         own.settle()
@@ -114,7 +127,8 @@ def test_an_engine_with_a_budget_answers_by_the_nearest_lower_point_until_the_as
         second = own.run(x, 0.5)
         assert second.point == second.asked == own.points[2]
         np.testing.assert_array_equal(second.logits, engine.run(x, 0.5).logits)
-        assert own.run(x, 1.0).point == own.points[2]
+        with loading_held(own):
+            assert own.run(x, 1.0).point == own.points[2]
 
 
 def test_an_engine_whose_budget_holds_one_point_keeps_answering(tiny_bundle: Path, engine: Engine) -> None:
@@ -135,7 +149,8 @@ def test_a_point_that_left_is_bound_nowhere_and_comes_back(tiny_bundle: Path, en
         own.run(x, 0.4)
         own.settle()
         assert own.resident == (own.points[0], own.points[2])
-        assert own.run(x, 1.0).point == own.points[2]
+        with loading_held(own):
+            assert own.run(x, 1.0).point == own.points[2]
         assert {i for lane in own._lanes for i in lane._bound} == {0, 2}
 
 

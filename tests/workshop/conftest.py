@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from export.bundle import export_bundle
 from tnn_edge.nn import GateVector, Schedule, ThrottleableNetwork
@@ -119,40 +123,80 @@ def relative_error(answer: torch.Tensor, expected: torch.Tensor) -> float:
     return float((answer - expected).abs().max() / expected.abs().max())
 
 
+@pytest.fixture(autouse=True, scope="session")
+def exporter_reads_its_library_once() -> Iterator[None]:
+    """`torch.onnx.export` parses the source of its 500 functions anew for every block, longer than the rest takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
 @dataclass(frozen=True)
 class Exported:
-    """A trained run and its bundle."""
+    """A trained run and its bundle, which is made when a test asks for it first. Read only."""
 
-    run: Path
-    bundle: Path
+    folder: Path
     recipe: Recipe
 
+    @property
+    def run(self) -> Path:
+        return _made_once(self.folder / "run", self._train)
 
-def _run_and_bundle(folder: Path, recipe: Recipe) -> Exported:
-    data = colours(256)
-    train(recipe, data, folder / "run", source="colours")
-    _, held_out = data.hold_out(recipe.data.held_out)
-    export_bundle(folder / "run", folder / "bundle", data=held_out, licence="Apache-2.0")
-    return Exported(folder / "run", folder / "bundle", recipe)
+    @property
+    def bundle(self) -> Path:
+        return _made_once(self.folder / "bundle", self._export)
+
+    def _train(self, out: Path) -> None:
+        train(self.recipe, colours(256), out, source="colours")
+
+    def _export(self, out: Path) -> None:
+        _, held_out = colours(256).hold_out(self.recipe.data.held_out)
+        export_bundle(self.run, out, data=held_out, licence="Apache-2.0")
+
+
+def _made_once(final: Path, make: Callable[[Path], None]) -> Path:
+    """A folder that the first process of the tests to ask for it makes, while the others wait."""
+    if not final.exists():
+        with final.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not final.exists():
+                unfinished = final.with_suffix(".unfinished") / final.name
+                shutil.rmtree(unfinished.parent, ignore_errors=True)
+                make(unfinished)
+                unfinished.rename(final)
+    return final
 
 
 @pytest.fixture(scope="session")
-def resnext_w(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Widthwise, sandwich, statistics per point. Read only."""
-    return _run_and_bundle(tmp_path_factory.mktemp("resnext_w"), small_recipe("resnext_w"))
+def for_all_processes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A folder that all processes of the tests see."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(request.config, "workerinput") else own
+
+
+def _exported(parent: Path, name: str, recipe: Recipe) -> Exported:
+    (parent / name).mkdir(exist_ok=True)
+    exported = Exported(parent / name, recipe)
+    assert exported.run.is_dir()  # here, where no test sees what training prints
+    return exported
 
 
 @pytest.fixture(scope="session")
-def resnet_d(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Depthwise, sandwich, statistics per point. Read only."""
-    return _run_and_bundle(tmp_path_factory.mktemp("resnet_d"), small_recipe("resnet_d"))
+def resnext_w(for_all_processes: Path) -> Exported:
+    """Widthwise, sandwich, statistics per point."""
+    return _exported(for_all_processes, "resnext_w", small_recipe("resnext_w"))
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Widthwise, uniform u, statistics shared. Read only."""
-    recipe = small_recipe("resnext_w", draw="uniform", statistics="shared")
-    return _run_and_bundle(tmp_path_factory.mktemp("shared"), recipe)
+def resnet_d(for_all_processes: Path) -> Exported:
+    """Depthwise, sandwich, statistics per point."""
+    return _exported(for_all_processes, "resnet_d", small_recipe("resnet_d"))
+
+
+@pytest.fixture(scope="session")
+def shared(for_all_processes: Path) -> Exported:
+    """Widthwise, uniform u, statistics shared."""
+    return _exported(for_all_processes, "shared", small_recipe("resnext_w", draw="uniform", statistics="shared"))
 
 
 BUNDLES: Sequence[str] = ("resnext_w", "resnet_d", "shared")

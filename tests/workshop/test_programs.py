@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -59,9 +60,9 @@ def test_a_program_runs_as_a_module() -> None:
     assert [word for word in ("--u", "--out") if word not in done.stdout] == []
 
 
-def write_recipe(path: Path, n_classes: int = 4) -> Path:
+def write_recipe(path: Path, **sizes: Any) -> Path:
     fields = small_recipe("resnet_d", epochs=1).model_dump()
-    fields["network"]["sizes"]["n_classes"] = n_classes
+    fields["network"]["sizes"] |= sizes
     path.write_text(as_toml(Recipe.model_validate(fields)))
     return path
 
@@ -96,7 +97,7 @@ def test_the_whole_way_from_images_to_a_bundle(
 
 
 def test_untrained_network_is_exported_without_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = write_recipe(tmp_path / "recipe.toml", n_classes=7)
+    recipe = write_recipe(tmp_path / "recipe.toml", channels=[8], blocks=[1], n_classes=7)
     untrained = ("--recipe", recipe, "--out", tmp_path / "run", "--untrained")
     assert call(train.classifier.main, *untrained, monkeypatch=monkeypatch) == 0
     assert "random weights" in read_run(tmp_path / "run").training["data"]
@@ -111,6 +112,11 @@ def assert_one_line(capsys: pytest.CaptureFixture[str], message: str) -> None:
     assert stderr.startswith("error: ")
     assert message in stderr
     assert "Traceback" not in stderr
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("images"))
 
 
 @pytest.mark.parametrize(
@@ -131,11 +137,11 @@ def assert_one_line(capsys: pytest.CaptureFixture[str], message: str) -> None:
     ],
 )
 def test_mistake_ends_with_one_line_and_code_1(
-    main: Program, args: list[str], message: str, resnet_d: Exported, tmp_path: Path,
+    main: Program, args: list[str], message: str, resnet_d: Exported, tree: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    write_tree(tmp_path / "tree")
+    (tmp_path / "tree").symlink_to(tree)
     write_recipe(tmp_path / "good.toml")
     write_recipe(tmp_path / "five.toml", n_classes=5)
     (tmp_path / "done").symlink_to(resnet_d.run)

@@ -65,8 +65,10 @@ class CudaBuffer:
 
     def __init__(self, driver: CudaDriver, shape: tuple[int, ...]) -> None:
         n_bytes = prod(shape) * 4
-        self.device, host = driver.allocate(n_bytes)
-        weakref.finalize(self, driver.release, self.device, host)
+        self.device = driver.allocate_device(n_bytes)
+        weakref.finalize(self, driver.release_device, self.device)
+        host = driver.allocate_host(n_bytes)
+        weakref.finalize(self, driver.release_host, host)
         memory = (ctypes.c_float * prod(shape)).from_address(host)
         self.host: FloatArray = np.ctypeslib.as_array(memory).reshape(shape)
         self.host.fill(0.0)
@@ -80,12 +82,14 @@ class CudaDriver:
 
     Attributes:
         kind: what ONNX Runtime calls memory of this device.
+        dlpack_kind: what DLPack calls it.
         name: of the GPU.
         capability: its compute capability, such as ``8.7``.
         stream: address of the stream.
     """
 
     kind = "cuda"
+    dlpack_kind = 2
 
     def __init__(self) -> None:
         try:
@@ -127,19 +131,35 @@ class CudaDriver:
             self.call("cuCtxSetCurrent", self._context)
             yield
 
-    def allocate(self, n_bytes: int) -> tuple[int, int]:
-        """Memory of the GPU and page-locked memory of the CPU: two addresses."""
-        device, host = ctypes.c_uint64(), ctypes.c_void_p()
+    def allocate_device(self, n_bytes: int) -> int:
+        """Memory of the GPU, as an address."""
+        address = ctypes.c_uint64()
         with self.turn():
-            self.call("cuMemAlloc_v2", ctypes.byref(device), n_bytes)
-            self.call("cuMemHostAlloc", ctypes.byref(host), n_bytes, 0)
-        return device.value, host.value or 0
+            self.call("cuMemAlloc_v2", ctypes.byref(address), n_bytes)
+        return address.value
 
-    def release(self, device: int, host: int) -> None:
-        """Free what `allocate` gave; a GPU that has failed keeps it."""
+    def allocate_host(self, n_bytes: int) -> int:
+        """Page-locked memory of the CPU, as an address."""
+        address = ctypes.c_void_p()
+        with self.turn():
+            self.call("cuMemHostAlloc", ctypes.byref(address), n_bytes, 0)
+        return address.value or 0
+
+    def release_device(self, address: int) -> None:
+        """Free memory of the GPU; one that has failed keeps it."""
         with suppress(ProviderError), self.turn():
-            self.call("cuMemFree_v2", device)
-            self.call("cuMemFreeHost", host)
+            self.call("cuMemFree_v2", address)
+
+    def release_host(self, address: int) -> None:
+        """Free page-locked memory; a GPU that has failed keeps it."""
+        with suppress(ProviderError), self.turn():
+            self.call("cuMemFreeHost", address)
+
+    def fill(self, address: int, content: npt.NDArray[np.uint8]) -> None:
+        """Copy bytes to the GPU, and wait until they are there."""
+        with self.turn():
+            self.call("cuMemcpyHtoDAsync_v2", address, content.ctypes.data, content.nbytes, self.stream)
+            self.wait()
 
     def upload(self, buffer: CudaBuffer) -> None:
         """Queue a copy to the GPU; for the one whose turn it is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,9 @@ import numpy as np
 
 from tnn_edge.errors import PlanError
 from tnn_edge.runtime.cuda_driver import CudaBuffer, cuda_driver
+from tnn_edge.runtime.device_weights import DeviceWeights
 from tnn_edge.runtime.providers import SessionSettings, cuda_options, open_session, session_options
+from tnn_edge.runtime.stored_tensor import StoredTensor
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,12 +36,16 @@ class CudaSession:
     n_bytes: int
 
 
-def open_cuda_session(plan: Path, settings: SessionSettings) -> CudaSession:
+def open_cuda_session(
+    plan: Path, settings: SessionSettings, tensors: Iterable[StoredTensor], weights: DeviceWeights | None
+) -> CudaSession:
     """Open a plan in the stream of this process, and run it once, so that algorithms are chosen and memory is taken.
 
     Args:
         plan: an optimised graph.
         settings: of the session; where ONNX Runtime cannot record this graph, it runs kernel by kernel.
+        tensors: of the plan.
+        weights: where they are; None lets the session load its own.
 
     Raises:
         PlanError: ONNX Runtime refuses the plan, or cannot run it.
@@ -49,6 +55,8 @@ def open_cuda_session(plan: Path, settings: SessionSettings) -> CudaSession:
     before = driver.used_bytes()
     with driver.turn():
         options = session_options(settings, optimise=False)
+        if weights is not None:
+            weights.give(options, tensors)
         recorded, plain = (
             cuda_options(settings, driver.stream) | {"enable_cuda_graph": enabled} for enabled in ("1", "0")
         )

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from tnn_edge.errors import TnnEdgeError
 from tnn_edge.runtime.cuda_session import open_cuda_session
+from tnn_edge.runtime.device_weights import DeviceWeights
 from tnn_edge.runtime.mapped_weights import MappedWeights
 from tnn_edge.runtime.plans import PlanSet
 from tnn_edge.runtime.providers import Device, SessionSettings, open_session
@@ -49,8 +50,15 @@ class PlanSessions:
     ) -> None:
         self.plans, self.device, self.settings = plans, device, settings
         self.version = next(_versions)
-        self.device_bytes: int | None = None if device == "cpu" else 0
-        self._weights = MappedWeights.of(plans.weights) if device == "cpu" else None
+        self.device_bytes: int | None = None
+        self._weights: MappedWeights | DeviceWeights | None = None
+        if device == "cpu":
+            self._weights = MappedWeights.of(plans.weights)
+        elif residency is None and DeviceWeights.are_possible():
+            self._weights = DeviceWeights.of(plans.weights)
+            self.device_bytes = self._weights.n_bytes
+        else:  # each session loads its own
+            self.device_bytes = 0
         self._residency = residency
         self._loader = None if residency is None else ThreadPoolExecutor(1, thread_name_prefix="operating point")
         self._waiting: set[int] = set()
@@ -101,8 +109,8 @@ class PlanSessions:
             self._loader.submit(int).result()
 
     def _session(self, i: int) -> Any:
-        if self._weights is None:
-            opened = open_cuda_session(self.plans.paths[i], self.settings)
+        if not isinstance(self._weights, MappedWeights):
+            opened = open_cuda_session(self.plans.paths[i], self.settings, self.plans.tensors[i], self._weights)
             self.device_bytes = (self.device_bytes or 0) + opened.n_bytes
             return opened.session
         options = self._weights.options(self.settings, self.plans.tensors[i], self.plans.precision)
