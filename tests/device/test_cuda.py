@@ -111,7 +111,7 @@ def test_switches_on_cuda_are_effective_at_once(cuda_engine: Engine, engine: Eng
     assert driver.uploads - before == 200  # one image each, and nothing is warmed up any more
     assert not verify(cuda_engine).faults
     said = conditions(cuda_engine)
-    assert (said["gpu"], said["tf32"], said["cuda_graphs"]) == ("memory of the CPU", False, True)
+    assert (said["processor"], said["tf32"], said["cuda_graphs"]) == ("memory of the CPU", False, True)
 
 
 def test_every_lane_has_graphs_of_its_own(cuda_engine: Engine, driver: HostDriver, tiny_bundle: Path) -> None:

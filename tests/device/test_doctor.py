@@ -25,7 +25,7 @@ from tests.device.diagnosis import (
     write_files,
 )
 from tnn_edge.cli.doctor import doctor
-from tnn_edge.doctor import FaultCode, Finding, Report, Status, Surroundings, examine
+from tnn_edge.doctor import FaultCode, Finding, Report, Status, Surroundings, declared, examine
 from tnn_edge.doctor.apart import Broken
 from tnn_edge.doctor.examination import CHECKS
 from tnn_edge.doctor.finding import fault, note, ok
@@ -145,6 +145,9 @@ def test_a_python_without_wheels_is_a_fault(change: dict[str, Any], cause: str, 
 
 def test_a_python_that_was_not_tried_is_a_note() -> None:
     assert check_interpreter(GOOD).status is Status.ok
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(declared, "DISTRIBUTION", "surely-not-installed")
+        assert check_interpreter(GOOD).status is Status.ok  # another check says that it is not installed
     assert_note(check_interpreter(replace(GOOD, version=(3, 99, 0))), cause="tried up to Python 3.13", mend="venv")
     assert_note(check_interpreter(replace(GOOD, is_free_threaded=True)), cause="without the global lock")
 

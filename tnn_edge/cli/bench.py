@@ -114,7 +114,7 @@ def _print_switching(timed: Switching, name: str, *, as_json: bool) -> None:
 
 def _where(name: str, machine: Mapping[str, object]) -> str:
     network = in_precision(name, machine["precision"])
-    return f"{network} on {machine['cpu']}, {machine['threads']} thread, {machine['device']}"
+    return f"{network} on {machine['processor']}, {machine['threads']} thread, {machine['device']}"
 
 
 def _static(text: str) -> tuple[float, Path]:

@@ -140,10 +140,11 @@ def _print(found: Profile, points: Sequence[OperatingPoint], refusals: Sequence[
         for cost, point in zip(found.points, points, strict=True)
     ]
     settings = found.key.settings
+    processor = found.machine.get("processor", found.key.cpu)
     print_table(
         headings,
         rows,
-        title=f"{name} on {found.key.cpu}, {settings['threads']} thread, "
+        title=f"{name} on {processor}, {settings['threads']} thread, "
         f"spinning {'on' if settings['spinning'] else 'off'}, {found.key.device}, {found.rounds} rounds"
         + (", energy modelled" if modelled else ""),
     )

@@ -95,6 +95,6 @@ def _print_table(result: Sweep) -> None:
     print_table(
         ["u", "utilisation", "accuracy", "confidence", "MMAC", "p50 ms", "p95 ms"],
         rows,
-        title=f"{in_precision(result.bundle, machine['precision'])}, {result.n_images} images on {machine['cpu']}, "
-        f"{machine['threads']} thread, {machine['device']}",
+        title=f"{in_precision(result.bundle, machine['precision'])}, {result.n_images} images on "
+        f"{machine['processor']}, {machine['threads']} thread, {machine['device']}",
     )

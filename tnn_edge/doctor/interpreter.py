@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
 
 from tnn_edge.doctor.declared import least_python, newest_python, release
 from tnn_edge.doctor.finding import FaultCode, Finding, fault, note, ok
@@ -75,7 +76,10 @@ def check_python(_where: Surroundings) -> Iterator[Finding]:
 
 def check_interpreter(python: Interpreter) -> Finding:
     """Whether tnn-edge and ONNX Runtime run on a Python."""
-    least, newest = least_python(), newest_python()
+    try:
+        least, newest = least_python(), newest_python()
+    except PackageNotFoundError:  # the check of the packages says so
+        least, newest = (0,), python.version[:2]
     seen = str(python)
     environment = f"python{_dotted(newest)} -m venv .venv && .venv/bin/pip install 'tnn-edge[cpu]'"
     kind, libc = python.libc

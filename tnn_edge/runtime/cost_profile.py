@@ -108,7 +108,7 @@ class Profile(Strict):
     Attributes:
         key: what it depends on.
         name: of the bundle.
-        machine: as `describe_machine` says.
+        machine: as `tnn_edge.runtime.timing.conditions` says.
         measured_at: ISO 8601, UTC.
         rounds: inferences timed at each point.
         meter: what the energy is by; None: no energy is known.

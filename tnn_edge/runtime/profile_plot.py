@@ -65,7 +65,8 @@ def draw_profile_png(profile: Profile, points: Sequence[OperatingPoint]) -> byte
         axes.set_xlim(left=0.0)  # once all is drawn, or what comes later is cut off
     panels[0].set_ylabel("accuracy on held-out images [%]")
     settings = profile.key.settings
-    where = f"{profile.key.cpu}, device {profile.key.device}, threads {settings.get('threads')}"
+    processor = profile.machine.get("processor", profile.key.cpu)
+    where = f"{processor}, device {profile.key.device}, threads {settings.get('threads')}"
     figure.suptitle(
         f"{profile.name}: what accuracy costs; at each point the throttle u from which it runs\n{where}",
         fontsize=10,

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from tnn_edge.runtime.cost_profile import PointCost, Profile, ProfileKey
 from tnn_edge.runtime.engine import Engine
-from tnn_edge.runtime.machine import describe_machine
-from tnn_edge.runtime.timing import check_resident, no_collection, timed_ms
+from tnn_edge.runtime.timing import check_resident, conditions, no_collection, timed_ms
 from tnn_edge.runtime.work_meter import Clocks, EnergyMeter, Work, WorkMeter
 
 __all__ = ["measure_profile"]
@@ -79,7 +78,7 @@ def measure_profile(
     return Profile(
         key=ProfileKey.of(engine.bundle, engine.plans, engine.device, engine.settings),
         name=engine.manifest.name,
-        machine=describe_machine(),
+        machine=conditions(engine),
         measured_at=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         rounds=rounds,
         meter=meters.spec(),

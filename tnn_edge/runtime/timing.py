@@ -63,18 +63,22 @@ def check_resident(engine: Engine, points: Sequence[OperatingPoint]) -> None:
 
 
 def conditions(engine: Engine) -> dict[str, object]:
-    """What times hang on: what `describe_machine` says, with the engine's threads, device and precision."""
-    gpu = {}
+    """What times hang on: what `describe_machine` says, with the engine's threads, device and precision.
+
+    ``processor`` is what computes: the CPU, or the GPU.
+    """
+    machine = describe_machine()
+    on_device: dict[str, object] = {"processor": machine["cpu"]}
     if engine.device == "cuda":
-        gpu = {
-            "gpu": cuda_driver().name,
+        on_device = {
+            "processor": cuda_driver().name,
             "tf32": engine.settings.tf32,
             "cuda_graphs": engine.settings.cuda_graphs,
             "device_mb": engine.device_mb,
         }
-    return describe_machine() | {
+    return machine | {
         "threads": engine.settings.threads,
         "device": engine.device,
         "precision": engine.plans.precision,
-        **gpu,
+        **on_device,
     }
