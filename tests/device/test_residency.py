@@ -154,7 +154,7 @@ def test_a_point_that_left_is_bound_nowhere_and_comes_back(tiny_bundle: Path, en
         assert {i for lane in own._lanes for i in lane._bound} == {0, 2}
 
 
-@pytest.mark.parametrize("budget", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("budget", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_budget_of_nothing_is_refused(tiny_bundle: Path, budget: float) -> None:
-    with pytest.raises(ValueError, match="max_resident_mb must be more than 0 or None, got"):
+    with pytest.raises(ValueError, match="max_resident_mb must be a finite number above 0 or None, got"):
         tnn_edge.load(tiny_bundle, device="cpu", max_resident_mb=budget)

@@ -19,6 +19,7 @@ from tests.workshop.two_processes import (
     NORM_CASES,
     NormCase,
     measured_by_one,
+    run_module,
     run_step,
     run_training,
     small_network,
@@ -32,11 +33,11 @@ from train.processes import ALONE, Processes, processes
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module", params=[run_module, pytest.param(torchrun, marks=pytest.mark.slow)])
+def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes found, by rank."""
     folder = tmp_path_factory.mktemp("two")
-    done = torchrun("tests.workshop.two_processes", str(folder))
+    done = request.param("tests.workshop.two_processes", str(folder))
     assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 

@@ -1,11 +1,13 @@
-"""What the tests run in processes that torchrun starts, and how they start them.
+"""What the tests run in two processes, and how they start them: with torchrun, or forked, as only one imports PyTorch.
 
 torchrun --standalone --nproc_per_node 2 -m tests.workshop.two_processes FOLDER
+python -m tests.workshop.two_processes FOLDER
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # every optimiser imports it, here before the fork
 from rich.console import Console
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn import functional as F
 
 from tnn_edge.nn import ThrottleableNetwork, build_network
@@ -34,10 +37,14 @@ SIZES = {"channels": [8, 12], "blocks": [1, 1], "component_channels": [2, 3], "n
 
 
 def torchrun(*program: str, n: int = 2) -> subprocess.CompletedProcess[str]:
-    """Run a module, with its arguments, in n processes on the CPU; it must end within two minutes."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n), "-m"]
+    """Run a module, with its arguments, in n processes on the CPU."""
+    return run_module("torch.distributed.run", "--standalone", "--nproc_per_node", str(n), "-m", *program)
+
+
+def run_module(*program: str) -> subprocess.CompletedProcess[str]:
+    """Run a module with its arguments; it must end within two minutes."""
     return subprocess.run(
-        [*launch, *program],
+        [sys.executable, "-m", *program],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -207,5 +214,19 @@ def main(folder: Path) -> None:
     torch.save(found, folder / f"{found['rank']}.pt")
 
 
+def forked(rank: int, folder: Path, port: int) -> None:
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in variables.items()}
+    main(folder)
+
+
+def fork_two(folder: Path) -> None:
+    """Start `main` in two processes, with torchrun's variables."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    multiprocessing.start_processes(forked, (folder, port), nprocs=2, start_method="fork")
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (main if "RANK" in os.environ else fork_two)(Path(sys.argv[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -48,8 +49,8 @@ def load(
         VerificationError: a plan computes something else than the golden outputs.
         MissingExtraError: ONNX Runtime is not installed.
     """
-    if max_resident_mb is not None and not max_resident_mb > 0:
-        raise ValueError(f"max_resident_mb must be more than 0 or None, got {max_resident_mb!r}")
+    if max_resident_mb is not None and not 0 < max_resident_mb < math.inf:
+        raise ValueError(f"max_resident_mb must be a finite number above 0 or None, got {max_resident_mb!r}")
     opened = open_bundle(bundle)
     chosen = choose_device("cpu" if (device, precision) == ("auto", "int8") else device)
     settings = settings or SessionSettings()
