@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -22,10 +24,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_sessionstart() -> None:
-    gc.disable()  # until the tests are collected: imports make millions of objects, and no garbage
+    """What is imported while tests are collected is millions of objects and no garbage: nobody looks for it there."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
+    """Nor later: every measurement of ours begins with a collection, which would take half a second."""
+    gc.freeze()
     gc.enable()
 
 
@@ -48,6 +53,17 @@ def tiny_bundle() -> Path:
 def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A copy of the tiny bundle to damage."""
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def builds_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An install builds here what it builds in a child, which takes a second to start; for tests of something else."""
+
+    def here(target: str, arguments: Mapping[str, Any], *_: object, **__: object) -> object:
+        module, _colon, name = target.partition(":")
+        return getattr(importlib.import_module(module), name)(**arguments)
+
+    monkeypatch.setattr("tnn_edge.runtime.confined.confined", here)
 
 
 @pytest.fixture(scope="session")

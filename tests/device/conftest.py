@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,17 +26,6 @@ def tnn_edge_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
         return int(ended.value.code or 0), printed.out, printed.err
 
     return run
-
-
-@pytest.fixture
-def builds_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An install builds here what it builds in a child, which takes a second to start; for tests of something else."""
-
-    def here(target: str, arguments: Mapping[str, Any], *_: object, **__: object) -> object:
-        module, _colon, name = target.partition(":")
-        return getattr(importlib.import_module(module), name)(**arguments)
-
-    monkeypatch.setattr("tnn_edge.runtime.confined.confined", here)
 
 
 @pytest.fixture

@@ -197,6 +197,7 @@ def rename(bundle: Path, name: str) -> None:
     (bundle / "manifest.json").write_text(json.dumps(manifest | {"name": name}))
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 @pytest.mark.parametrize("command", [["bundle", "inspect"], ["verify", "--device", "cpu"]], ids=["inspect", "verify"])
 def test_brackets_in_the_name_of_a_bundle_are_printed_as_they_are(
     tnn_edge_command: Command, bundle_copy: Path, command: list[str]

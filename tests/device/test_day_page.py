@@ -111,7 +111,10 @@ def test_the_words_about_the_device_are_the_scenario_s(held: Held) -> None:
     assert "Jetson" not in text
 
 
-@pytest.mark.parametrize(("latitude_deg", "text"), [(-47.5, "47.5 degrees south"), (3, "3 degrees north")])
+@pytest.mark.parametrize(
+    ("latitude_deg", "text"),
+    [(-47.5, "47.5 degrees south"), pytest.param(3, "3 degrees north", marks=pytest.mark.slow)],
+)
 def test_a_latitude_is_north_or_south(held: Held, latitude_deg: float, text: str) -> None:
     assert text in paragraphs(*held(site={"latitude_deg": latitude_deg}))
 

@@ -138,6 +138,7 @@ def test_the_commands_say_that_a_gate_network_chooses(bundle_copy: Path) -> None
         assert (done.exit_code, says in done.stdout) == (0, True)
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_verification_finds_another_gate_network(bundle_copy: Path, tmp_path: Path) -> None:
     first, *others = open_bundle(bundle_copy).golden[0]  # an install looks at the first
     scores = [[expected(first[None], u), *[np.arange(5, dtype=np.float32)] * len(others)] for u in (0.0, 0.5, 1.0)]

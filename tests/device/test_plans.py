@@ -111,7 +111,7 @@ def empty(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("builds_in_this_process")
-@pytest.mark.parametrize("damage", [cut, flip, empty, Path.unlink])
+@pytest.mark.parametrize("damage", [cut, flip, pytest.param(empty, marks=pytest.mark.slow), Path.unlink])
 @pytest.mark.parametrize("name", [PLAN, WEIGHTS, INDEX])
 def test_a_damaged_set_is_built_anew(
     bundle: Bundle, installed: PlanSet, tmp_path: Path, name: str, damage: Callable[[Path], None]
@@ -313,6 +313,7 @@ def start(bundle: Bundle, cache: Path, wrap: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow  # three processes; the next test has two of them in an order that is known
 def test_two_installs_at_once_build_one_set(bundle: Bundle, tmp_path: Path) -> None:
     processes = [start(bundle, tmp_path, COUNT_BUILDS) for _ in range(2)]
     for process in processes:

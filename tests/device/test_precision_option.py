@@ -75,6 +75,7 @@ def test_bench_says_its_precision(bundle: Path, tnn_edge_command: Command) -> No
     assert printed["machine"]["precision"] == "int8"
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_profiles_of_both_precisions_are_kept_apart(
     bundle: Path, tnn_edge_command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

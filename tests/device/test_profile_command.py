@@ -102,6 +102,7 @@ def test_a_picture_is_drawn_and_named(profile_command: Command, tiny_bundle: Pat
         assert (image.format, image.size) == ("PNG", (1100, 480))
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_a_bundle_without_accuracies_has_no_picture_and_measures_nothing(
     profile_command: Command, bundle_copy: Path, tmp_path: Path
 ) -> None:

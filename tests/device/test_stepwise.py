@@ -93,7 +93,7 @@ def test_any_subset_of_the_blocks_gives_what_the_linked_network_gives(
     assert error(by_depth.run(x, gates), linked(depthwise, gates, x)) <= EXACT
 
 
-@pytest.mark.parametrize("gate", [0, 3])
+@pytest.mark.parametrize("gate", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_every_vector_of_one_block_gives_what_the_linked_network_gives(
     widthwise: Bundle, stepwise: Stepwise, gate: int
 ) -> None:

@@ -250,6 +250,7 @@ def test_no_room_on_the_disk_is_one_clear_error_and_leaves_nothing(bundle: Bundl
 # --- several
 
 
+@pytest.mark.slow  # two processes
 def test_two_processes_that_make_one_plan_end_with_one(bundle: Bundle, tmp_path: Path) -> None:
     program = (
         "import json, sys; from tnn_edge.runtime.vector_store import store_vector; "

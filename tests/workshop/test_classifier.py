@@ -143,9 +143,13 @@ MIXTURE = {"kind": "mixture", "share_at_one": 0.2, "rest": {"kind": "beta", "a":
     ("finished_epochs", "recipe"),
     [
         (0, small_recipe("resnext_w")),
-        (1, small_recipe("resnext_w")),
+        pytest.param(1, small_recipe("resnext_w"), marks=pytest.mark.slow),
         (1, small_recipe("resnet_d", optimiser=ADAM, learning_rate={"kind": "constant", "rate": 1e-3})),
-        (1, small_recipe("resnext_w", draw={"kind": "per_example", "u": MIXTURE}, statistics="shared")),
+        pytest.param(
+            1,
+            small_recipe("resnext_w", draw={"kind": "per_example", "u": MIXTURE}, statistics="shared"),
+            marks=pytest.mark.slow,
+        ),
         (2, small_recipe("resnet_d", draw={"kind": "sandwich", "u": {"kind": "annealed", "fall_per_epoch": 0.5}})),
     ],
     ids=["in the first epoch", "sgd", "adam", "mixture", "annealed"],

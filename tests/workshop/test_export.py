@@ -241,7 +241,14 @@ def test_first_convolutions_share_their_bytes_between_operating_points(
 
 
 @pytest.mark.parametrize(
-    ("name", "u"), [("resnext_w", 0.0), ("resnext_w", 0.45), ("resnext_w", 1.0), ("resnet_d", 0.45), ("resnet_d", 1.0)]
+    ("name", "u"),
+    [
+        pytest.param("resnext_w", 0.0, marks=pytest.mark.slow),
+        ("resnext_w", 0.45),
+        ("resnext_w", 1.0),
+        ("resnet_d", 0.45),
+        pytest.param("resnet_d", 1.0, marks=pytest.mark.slow),
+    ],
 )
 def test_static_export_answers_as_the_linked_network(
     name: str, u: float, request: pytest.FixtureRequest, tmp_path: Path

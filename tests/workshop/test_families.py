@@ -137,6 +137,7 @@ def _points(run: Path, network: ThrottleableNetwork) -> list[tuple[float, Any]]:
     return operating_points(read_run(run), network)
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_the_engine_runs_the_point_that_the_pytorch_gate_chooses(tmp_path: Path) -> None:
     run, bundle = bundle_of("resnet_d", "contextual", tmp_path)
     schedule = load_network(run).schedule
@@ -198,6 +199,7 @@ def with_docs_example(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Mapping[
     return {"channels": 8, "blocks": 2, "n_components": 4}
 
 
+@pytest.mark.usefixtures("builds_in_this_process")
 def test_the_network_of_the_documentation_is_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sizes = with_docs_example(monkeypatch, tmp_path)
     monkeypatch.setitem(NETWORKS, "pointwise", ("pointwise", sizes))

@@ -414,6 +414,11 @@ def test_gate_is_retrained_on_new_data_and_exported_in_one_command(
     assert all(point["accuracy"] is not None for point in manifest["operating_points"])
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("images"))
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -430,11 +435,11 @@ def test_gate_is_retrained_on_new_data_and_exported_in_one_command(
     ],
 )
 def test_mistake_ends_with_one_line_and_code_1(
-    args: list[str], message: str, spoilt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    args: list[str], message: str, spoilt: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    write_tree(tmp_path / "images")
+    (tmp_path / "images").symlink_to(images)
     (tmp_path / "good").symlink_to(spoilt)
     write_run(tmp_path / "empty", read_run(spoilt))
     write_run(tmp_path / "old", dataclasses.replace(read_run(spoilt), recipe={"name": "old"}))

@@ -80,14 +80,15 @@ def write_tree(root: Path) -> Path:
 def test_the_whole_way_from_images_to_a_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe, data = write_recipe(tmp_path / "recipe.toml"), write_tree(tmp_path / "images")
+    recipe = write_recipe(tmp_path / "recipe.toml", channels=[8], blocks=[1])
+    data = write_tree(tmp_path / "images")
     run, bundle = tmp_path / "run", tmp_path / "bundle"
     trained = ("--recipe", recipe, "--data", data, "--out", run)
     assert call(train.classifier.main, *trained, monkeypatch=monkeypatch) == 0
     assert call(train.classifier.main, *trained, "--resume", monkeypatch=monkeypatch) == 0
     assert call(train.curve.main, run, "--data", data, monkeypatch=monkeypatch) == 0
     assert call(export.__main__.main, run, "--out", bundle, "--data", data, monkeypatch=monkeypatch) == 0
-    assert f"{bundle}: 5 blocks, 4 points" in capsys.readouterr().out
+    assert f"{bundle}: 3 blocks, 2 points" in capsys.readouterr().out
     manifest = open_bundle(bundle).manifest
     assert manifest.labels == ("blue", "green", "grey", "red")
     assert all(point.accuracy is not None for point in manifest.operating_points)

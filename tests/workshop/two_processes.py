@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # every optimiser imports it, here before the fork
 from rich.console import Console
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import start_processes
 from torch.nn import functional as F
 
 from tnn_edge.nn import ThrottleableNetwork, build_network
@@ -222,10 +222,12 @@ def forked(rank: int, folder: Path, port: int) -> None:
 
 def fork_two(folder: Path) -> None:
     """Start `main` in two processes, with torchrun's variables."""
+    import torch._dynamo  # noqa: F401  # as every optimiser does: once, before the fork
+
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    multiprocessing.start_processes(forked, (folder, port), nprocs=2, start_method="fork")
+    start_processes(forked, (folder, port), nprocs=2, start_method="fork")
 
 
 if __name__ == "__main__":
