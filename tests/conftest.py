@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
 
 import tnn_edge
+from tests.in_process import build_in_this_process
 from tnn_edge.runtime import Engine
 
 # Examples are slow where the machine is busy; a test that hangs shows without a deadline too.
@@ -58,12 +57,7 @@ def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def builds_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """An install builds here what it builds in a child, which takes a second to start; for tests of something else."""
-
-    def here(target: str, arguments: Mapping[str, Any], *_: object, **__: object) -> object:
-        module, _colon, name = target.partition(":")
-        return getattr(importlib.import_module(module), name)(**arguments)
-
-    monkeypatch.setattr("tnn_edge.runtime.confined.confined", here)
+    build_in_this_process(monkeypatch)
 
 
 @pytest.fixture(scope="session")

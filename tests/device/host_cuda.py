@@ -7,9 +7,8 @@ copy that is forgotten shows in the answers.
 from __future__ import annotations
 
 import ctypes
-import importlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.in_process import build_in_this_process
 from tnn_edge.errors import ProviderError
-from tnn_edge.runtime import confined, device_choice, providers
+from tnn_edge.runtime import device_choice, providers
 from tnn_edge.runtime.cuda_driver import CudaBuffer
 
 
@@ -76,16 +76,10 @@ class HostDriver:
         return sum(map(ctypes.sizeof, self.allocated.values()))
 
 
-def _here(target: str, arguments: Mapping[str, Any], *_: object, **_more: object) -> Any:
-    """What a child would do: it would know nothing of what a test has replaced."""
-    module, function = target.split(":")
-    return getattr(importlib.import_module(module), function)(**arguments)
-
-
 def put_in(patch: pytest.MonkeyPatch, driver: HostDriver) -> None:
     """Let the runtime find this driver, and the CPU's provider under CUDA's name."""
     for module in ("cuda_session", "lane", "plan_key", "device_choice", "device_weights", "timing"):
         patch.setattr(f"tnn_edge.runtime.{module}.cuda_driver", lambda: driver)
     patch.setitem(providers.PROVIDERS, "cuda", providers.PROVIDERS["cpu"])
     patch.setattr(device_choice, "_cuda_fault", lambda: None)
-    patch.setattr(confined, "confined", _here)
+    build_in_this_process(patch)  # a child would know nothing of what a test has replaced
