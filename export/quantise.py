@@ -28,8 +28,8 @@ from tnn_edge.bundle.reading import MANIFEST, file_sha256
 from tnn_edge.errors import BundleError, DatasetError
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.image_tree import ImageTree
-from tnn_edge.runtime.linker import link
-from tnn_edge.runtime.passes.insert_qdq import InsertQuantisation, quantised_values
+from tnn_edge.runtime.linking.linker import link
+from tnn_edge.runtime.linking.passes.insert_qdq import InsertQuantisation, quantised_values
 from tnn_edge.runtime.providers import SessionSettings, open_session, session_options
 
 __all__ = ["N_CALIBRATION", "add_quantisation", "choose_images"]

@@ -15,12 +15,10 @@ from typing import Annotated
 import torch
 import typer
 from onnxscript import optimizer
-from torch import Tensor, nn
 
+from export.sub_network import SubNetwork
 from tnn_edge.cli.program import program
 from tnn_edge.nn.checkpoint import load_network, operating_points, read_run, read_statistics_table, use_point
-from tnn_edge.nn.gating import GateVector
-from tnn_edge.nn.network import ThrottleableNetwork
 from tnn_edge.throttle import check_throttle
 from tnn_edge.whole_file import check_writable, make_folder
 
@@ -28,16 +26,6 @@ __all__ = ["export_static"]
 
 OPSET = 18
 _NO_LIMIT = 2**40
-
-
-class _SubNetwork(nn.Module):
-    def __init__(self, network: ThrottleableNetwork, gates: GateVector) -> None:
-        super().__init__()
-        self.network = network
-        self.gates = gates
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network.sliced(x, self.gates)
 
 
 def export_static(run: Path, u: float, out: Path) -> None:
@@ -58,7 +46,7 @@ def export_static(run: Path, u: float, out: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # raised inside torch.export on its own code
         traced = torch.onnx.export(
-            _SubNetwork(network, points[index][1]).eval(), (x,), dynamo=True, opset_version=OPSET,
+            SubNetwork(network, points[index][1]).eval(), (x,), dynamo=True, opset_version=OPSET,
             input_names=["x"], output_names=["logits"], verbose=False,
         )  # fmt: skip
     assert traced is not None

@@ -18,4 +18,4 @@ def _here(target: str, arguments: Mapping[str, Any], *_: object, **_more: object
 
 def build_in_this_process(patch: pytest.MonkeyPatch) -> None:
     """An install builds in the test what it builds in a child, which takes a second to start."""
-    patch.setattr("tnn_edge.runtime.confined.confined", _here)
+    patch.setattr("tnn_edge.runtime.installing.confined.confined", _here)

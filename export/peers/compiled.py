@@ -8,27 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from export.peers.torch_network import Forward, answer_with, run_files
 from export.peers.ways import Answer
 from export.peers.work import Work, files_below
+from export.sub_network import SubNetwork
 from tnn_edge.errors import InputError, MissingExtraError
 from tnn_edge.nn.gating import GateVector
 from tnn_edge.nn.network import ThrottleableNetwork
 
 LIBRARIES = ("numpy", "torch")
 _MOST_VARIANTS = 8
-
-
-class _SubNetwork(nn.Module):
-    def __init__(self, network: ThrottleableNetwork, gates: GateVector) -> None:
-        super().__init__()
-        self.network = network
-        self.gates = gates
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network.sliced(x, self.gates)
 
 
 def _cache(work: Work) -> Path:
@@ -64,4 +54,4 @@ def load(work: Work, threads: int) -> Answer:
 
 
 def _compiled(network: ThrottleableNetwork, gates: GateVector) -> Forward:
-    return torch.compile(_SubNetwork(network, gates).eval(), fullgraph=True)
+    return torch.compile(SubNetwork(network, gates).eval(), fullgraph=True)

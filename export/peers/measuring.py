@@ -108,7 +108,7 @@ def check_answers(name: str, u: float, logits: Sequence[FloatArray], golden: Flo
     if not error <= TOLERANCE:  # also true for NaN
         raise VerificationError(
             f"{LABELS[name]} at u={u:g}: logits differ from the PyTorch network's by {error:.1e} of the largest, "
-            f"at most {TOLERANCE:.0e} is allowed; its time would mean nothing"
+            f"at most {TOLERANCE:.2g} is allowed; its time would mean nothing"
         )
 
 

@@ -16,8 +16,8 @@ from export.peers.work import Work, write_work
 from export.static import export_static
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.errors import BundleError
-from tnn_edge.runtime.linker import link_block
-from tnn_edge.runtime.shapes import give_input_shape
+from tnn_edge.runtime.linking.linker import link_block
+from tnn_edge.runtime.linking.shapes import give_input_shape
 
 __all__ = ["prepare"]
 

@@ -19,9 +19,9 @@ from tests.device.damage import rewrite
 from tests.device.graphs import Array
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.bundle.quantisation import RANGES, WeightBits
-from tnn_edge.runtime.linker import link
-from tnn_edge.runtime.passes.insert_qdq import quantised_values
-from tnn_edge.runtime.quantise import quantise
+from tnn_edge.runtime.linking.linker import link
+from tnn_edge.runtime.linking.passes.insert_qdq import quantised_values
+from tnn_edge.runtime.linking.quantise import quantise
 
 WIDTHS: tuple[WeightBits, WeightBits] = (7, 8)
 _MARGIN = 1.5  # from the error that was seen to the one that is declared

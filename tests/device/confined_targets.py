@@ -92,7 +92,10 @@ def print_much(n_lines: int) -> int:
 
 def have_a_child(target: str, pid_file: str) -> NoReturn:
     """Run a function in a child of this process, say which, and wait; for a parent to be killed in."""
-    from tnn_edge.runtime.confined import Confined, Limits  # here, as the room that it lies in takes long to import
+    from tnn_edge.runtime.installing.confined import (  # here, as the room that it lies in takes long to import
+        Confined,
+        Limits,
+    )
 
     limits = Limits(address_space_bytes=None, cpu_seconds=None, wall_seconds=60)
     child = Confined(f"{__name__}:{target}", {}, limits, what="the child")

@@ -19,7 +19,7 @@ import pytest
 from tests.in_process import build_in_this_process
 from tnn_edge.errors import ProviderError
 from tnn_edge.runtime import device_choice, providers
-from tnn_edge.runtime.cuda_driver import CudaBuffer
+from tnn_edge.runtime.cuda.driver import CudaBuffer
 
 
 class HostDriver:
@@ -78,7 +78,8 @@ class HostDriver:
 
 def put_in(patch: pytest.MonkeyPatch, driver: HostDriver) -> None:
     """Let the runtime find this driver, and the CPU's provider under CUDA's name."""
-    for module in ("cuda_session", "lane", "plan_key", "device_choice", "device_weights", "timing"):
+    users = ("cuda.session", "cuda.device_weights", "lane", "device_choice", "installing.plan_key", "measuring.timing")
+    for module in users:
         patch.setattr(f"tnn_edge.runtime.{module}.cuda_driver", lambda: driver)
     patch.setitem(providers.PROVIDERS, "cuda", providers.PROVIDERS["cpu"])
     patch.setattr(device_choice, "_cuda_fault", lambda: None)

@@ -309,10 +309,10 @@ GRAPHS: dict[str, tuple[Damage, str]] = {
         lambda bundle: gate_network(bundle, operator="RandomNormalLike"), "operator RandomNormalLike is not allowed"
     ),
     "golden outputs of another network": (
-        lambda bundle: edit_arrays(bundle, GOLDEN, lambda a: a.update(outputs=a["outputs"][::-1])), "exceeds 1e-04"
+        lambda bundle: edit_arrays(bundle, GOLDEN, lambda a: a.update(outputs=a["outputs"][::-1])), "exceeds 0.0001"
     ),
     "golden outputs of NaN": (
-        lambda bundle: edit_arrays(bundle, GOLDEN, lambda a: a["outputs"].fill(np.nan)), "error nan exceeds 1e-04"
+        lambda bundle: edit_arrays(bundle, GOLDEN, lambda a: a["outputs"].fill(np.nan)), "error nan exceeds 0.0001"
     ),
     "no golden outputs": (
         lambda bundle: edit_arrays(bundle, GOLDEN, lambda a: a.pop("outputs")), "array 'outputs' is missing"
@@ -320,7 +320,7 @@ GRAPHS: dict[str, tuple[Damage, str]] = {
     "blocks that do not fit together": (
         block_of([node("Concat", "x x", "y", axis=1)]), "145984 MACs in the linked graph at u=0.8, 215616 declared"
     ),
-    "weights of NaN": (weights_of_nan, "error nan exceeds 1e-04"),
+    "weights of NaN": (weights_of_nan, "error nan exceeds 0.0001"),
     "fewer multiply-adds than there are": (macs_of(1), "215616 MACs in the linked graph at u=0.8, 1 declared"),
     "a gate network that scores otherwise": (
         lambda bundle: gate_network(bundle, golden=1.0), "gate network at u=0.5000: error 1.00e"

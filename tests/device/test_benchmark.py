@@ -15,11 +15,13 @@ from onnx import TensorProto, helper, numpy_helper
 from tnn_edge import Engine
 from tnn_edge.cli.main import main
 from tnn_edge.errors import BundleError, PlanError, ThrottleRangeError, VerificationError
-from tnn_edge.runtime.benchmark import Benchmark, PointTiming, benchmark
-from tnn_edge.runtime.linker import link
+from tnn_edge.runtime.linking.linker import link
+from tnn_edge.runtime.measuring.benchmark import Benchmark, PointTiming, benchmark
+from tnn_edge.runtime.vectors.stepwise import Stepwise
 
 POINT_KEYS = {
-    "u", "macs", "utilisation", "latency_p50_ms", "latency_p95_ms", "against_static", "against_chained", "after_switch"
+    "u", "macs", "utilisation", "latency_p50_ms", "latency_p95_ms", "against_static", "against_chained",
+    "against_stepwise", "after_switch"
 }  # fmt: skip
 
 
@@ -111,6 +113,27 @@ def test_a_static_file_and_chained_blocks_give_ratios(engine: Engine, tmp_path: 
     assert all(p.against_chained is not None and p.against_chained > 0 for p in (half, full))
 
 
+def test_vectors_without_a_plan_give_ratios_and_leave_as_much_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, str]] = []
+    run = Stepwise.run
+
+    def watched(stepwise: Stepwise, x: Any, gates: dict[str, str]) -> Any:
+        seen.append(gates)
+        return run(stepwise, x, gates)
+
+    monkeypatch.setattr(Stepwise, "run", watched)
+    (half,) = benchmark(engine, dial=[0.5], stepwise=True, rounds=10).points
+    assert half.against_stepwise is not None and half.against_stepwise > 0
+    assert half.against_chained is None
+    own = engine.point_at(0.5).gates
+    assert all(
+        {name: sorted(bits) for name, bits in gates.items()} == {n: sorted(b) for n, b in own.items()} for gates in seen
+    )
+    assert len({tuple(gates.values()) for gates in seen}) > 1
+
+
 def test_without_a_dial_the_static_files_name_the_settings(engine: Engine, tmp_path: Path) -> None:
     static = {u: save_linked(engine, u, tmp_path / f"{u}.onnx") for u in (1.0, 0.25)}
     assert [p.u for p in benchmark(engine, static=static, rounds=2).points] == [0.25, 1.0]
@@ -172,7 +195,8 @@ def test_a_benchmark_is_plain_values() -> None:
         "points": [
             {
                 "u": 0.5, "macs": 7, "utilisation": 0.4, "latency_p50_ms": 1.0, "latency_p95_ms": 2.0,
-                "against_static": 1.01, "against_chained": None, "after_switch": None,
+                "against_static": 1.01, "against_chained": None,
+                "against_stepwise": None, "after_switch": None,
             }
         ],
     }  # fmt: skip
@@ -182,7 +206,7 @@ def test_the_command_prints_the_ratios(
     engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = save_linked(engine, 0.5, tmp_path / "half.onnx")
-    options = ["--device", "cpu", "--rounds", "2", "--chained", "--against", f"0.5={file}"]
+    options = ["--device", "cpu", "--rounds", "2", "--chained", "--stepwise", "--against", f"0.5={file}"]
     code, out, err = command(capsys, monkeypatch, str(engine.bundle.path), *options)
     assert (code, err) == (0, "")
     assert "/ static" in out
@@ -192,6 +216,7 @@ def test_the_command_prints_the_ratios(
     (row,) = json.loads(out)["points"]
     assert set(row) == POINT_KEYS
     assert row["against_static"] > 0
+    assert row["against_stepwise"] > 0
     assert row["after_switch"] is None
 
 

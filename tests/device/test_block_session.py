@@ -15,14 +15,14 @@ import pytest
 from tests.device.graphs import drawn, model_of
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.errors import PlanError
-from tnn_edge.runtime.block_session import BlockSession, Border, WeightInput
-from tnn_edge.runtime.folded_block import FoldedBlock
-from tnn_edge.runtime.linker import link_block
-from tnn_edge.runtime.passes import RemoveAbsentBranches
-from tnn_edge.runtime.passes.constants import constant
+from tnn_edge.runtime.linking.linker import link_block
+from tnn_edge.runtime.linking.passes import RemoveAbsentBranches
+from tnn_edge.runtime.linking.passes.constants import constant
 from tnn_edge.runtime.providers import SessionSettings
-from tnn_edge.runtime.skeleton import CanonicalBlock, Skeleton
-from tnn_edge.runtime.weight_layout import Layout, fitted, recognised
+from tnn_edge.runtime.vectors.block_session import BlockSession, Border, WeightInput
+from tnn_edge.runtime.vectors.folded_block import FoldedBlock
+from tnn_edge.runtime.vectors.skeleton import CanonicalBlock, Skeleton
+from tnn_edge.runtime.vectors.weight_layout import Layout, fitted, recognised
 
 Array = npt.NDArray[np.float32]
 

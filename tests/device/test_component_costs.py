@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tnn_edge.bundle import GateSpec, open_bundle
 from tnn_edge.cli.main import app
-from tnn_edge.runtime.component_costs import component_costs, share_out
+from tnn_edge.runtime.measuring.component_costs import component_costs, share_out
 
 GATE = GateSpec(name="g", weights=(1.0, 2.0, 5.0))
 

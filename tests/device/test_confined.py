@@ -17,8 +17,8 @@ import pytest
 from tests.device import confined_targets
 from tnn_edge import errors
 from tnn_edge.errors import BundleError, ConfigError, PlanError, SchemaError, TnnEdgeError
-from tnn_edge.runtime import confined as module
-from tnn_edge.runtime.confined import Confined, Limits, confined
+from tnn_edge.runtime.installing import confined as module
+from tnn_edge.runtime.installing.confined import Confined, Limits, confined
 
 ROOMY = Limits(address_space_bytes=None, cpu_seconds=None, wall_seconds=30)
 MB = 2**20
@@ -57,7 +57,7 @@ def test_the_child_limits_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_the_callers_program_is_not_imported_again(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "from tnn_edge.runtime.confined import Limits, confined\n"
+        "from tnn_edge.runtime.installing.confined import Limits, confined\n"
         "print('imported', flush=True)\n"  # no guard, as in many a user's script
         f"confined('{confined_targets.__name__}:echo', {{}}, Limits(None, None, 30), what='it')\n"
     )

@@ -19,11 +19,12 @@ import tnn_edge
 from tests.device.host_cuda import HostDriver, put_in
 from tnn_edge import Engine, SessionSettings
 from tnn_edge.errors import PlanError, ProviderError
-from tnn_edge.runtime import cuda_session, device_choice, providers
-from tnn_edge.runtime.cuda_driver import cuda_driver
-from tnn_edge.runtime.device_weights import DeviceWeights
+from tnn_edge.runtime import device_choice, providers
+from tnn_edge.runtime.cuda import session as cuda_session
+from tnn_edge.runtime.cuda.device_weights import DeviceWeights
+from tnn_edge.runtime.cuda.driver import cuda_driver
+from tnn_edge.runtime.measuring.timing import conditions
 from tnn_edge.runtime.providers import cuda_options
-from tnn_edge.runtime.timing import conditions
 from tnn_edge.runtime.verify import verify
 
 Array = npt.NDArray[np.float32]
@@ -96,7 +97,7 @@ def test_options_are_those_that_every_supported_onnxruntime_knows() -> None:
 def test_plans_for_cuda_are_those_of_one_gpu(
     cuda_engine: Engine, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tnn_edge.runtime.plans import find_plans
+    from tnn_edge.runtime.installing.plans import find_plans
 
     assert (cuda_engine.device, cuda_engine.plans.precision) == ("cuda", "float32")
     assert cuda_engine.plans.folder != engine.plans.folder

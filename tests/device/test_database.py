@@ -195,9 +195,9 @@ def test_two_cameras_may_share_a_file(tmp_path: Path) -> None:
     ]
 
 
-def test_cameras_that_start_together_may_make_the_file_together(tmp_path: Path) -> None:
-    path = tmp_path / "r.db"
-    start = threading.Barrier(6)
+def start_together(path: Path, n: int) -> None:
+    """Cameras that open one file at the same moment, and write a frame each."""
+    start = threading.Barrier(n)
     failures: list[TnnEdgeError] = []
 
     def camera() -> None:
@@ -208,12 +208,17 @@ def test_cameras_that_start_together_may_make_the_file_together(tmp_path: Path) 
         except TnnEdgeError as err:
             failures.append(err)
 
-    cameras = [threading.Thread(target=camera) for _ in range(6)]
+    cameras = [threading.Thread(target=camera) for _ in range(n)]
     for thread in cameras:
         thread.start()
     for thread in cameras:
         thread.join()
     assert failures == []
+
+
+def test_cameras_that_start_together_may_make_the_file_together(tmp_path: Path) -> None:
+    path = tmp_path / "r.db"
+    start_together(path, 6)
     assert [row["run"] for row in rows_of(path, "frames")] == [1, 2, 3, 4, 5, 6]
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.device.graphs import EPSILON, IMAGE, Array, drawn, model_of, operators, run
-from tnn_edge.runtime.passes import FoldNormalisation
-from tnn_edge.runtime.passes.constants import constant
+from tnn_edge.runtime.linking.passes import FoldNormalisation
+from tnn_edge.runtime.linking.passes.constants import constant
 
 
 def norm_of(seed: int, channels: int, name: str = "") -> dict[str, Array]:

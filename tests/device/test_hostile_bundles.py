@@ -21,9 +21,9 @@ from tests.device.hostile_bundles import FILES, Damage
 from tests.device.hostile_graphs import GRAPHS, many_convolutions
 from tnn_edge.bundle import open_bundle
 from tnn_edge.errors import BundleError, TnnEdgeError
-from tnn_edge.runtime.confined import Limits, confined
-from tnn_edge.runtime.linker import link
-from tnn_edge.runtime.macs import graph_macs
+from tnn_edge.runtime.installing.confined import Limits, confined
+from tnn_edge.runtime.linking.linker import link
+from tnn_edge.runtime.linking.macs import graph_macs
 
 CORPUS: dict[str, tuple[Damage, str]] = {**FILES, **GRAPHS}
 SLOW = {
@@ -136,7 +136,7 @@ def build_within(bundle: Path, folder: Path, limits: Limits) -> None:
     opened = open_bundle(bundle)
     arguments = {"bundle": str(bundle), "digest": opened.digest, "device": "cpu", "precision": "float32"}
     arguments["folder"] = str(folder / "plans")
-    confined("tnn_edge.runtime.building:build", arguments, limits, what=f"the install of {bundle}")
+    confined("tnn_edge.runtime.installing.building:build", arguments, limits, what=f"the install of {bundle}")
 
 
 def declare_macs(bundle: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 from onnx import numpy_helper
 
 from tnn_edge.bundle import BlockSpec, Bundle, open_bundle
-from tnn_edge.runtime.linker import link, link_blocks
-from tnn_edge.runtime.macs import graph_macs
+from tnn_edge.runtime.linking.linker import link, link_blocks
+from tnn_edge.runtime.linking.macs import graph_macs
 
 Array = npt.NDArray[np.float32]
 

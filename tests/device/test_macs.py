@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tnn_edge.errors import BundleError, PlanError
-from tnn_edge.runtime.macs import graph_macs
+from tnn_edge.runtime.linking.macs import graph_macs
 
 
 def model_of(text: str, **shapes: tuple[int, ...]) -> onnx.ModelProto:
@@ -98,7 +98,7 @@ def test_an_operator_of_unknown_cost_is_refused_and_never_counted_as_zero() -> N
 
 def test_every_operator_that_a_bundle_may_hold_has_a_known_cost() -> None:
     from tnn_edge.bundle.structure import ALLOWED_OPERATORS
-    from tnn_edge.runtime.macs import _FREE
+    from tnn_edge.runtime.linking.macs import _FREE
 
     assert {"Conv", "Gemm", "MatMul"} == ALLOWED_OPERATORS - _FREE
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.device.graphs import IMAGE, drawn, model_of, operators, run
 from tnn_edge.bundle import Slice, TensorSpec
-from tnn_edge.runtime.passes import RemoveAbsentBranches, RemoveRepeatedRelu, SliceComponents
-from tnn_edge.runtime.passes.constants import constant, set_constant
+from tnn_edge.runtime.linking.passes import RemoveAbsentBranches, RemoveRepeatedRelu, SliceComponents
+from tnn_edge.runtime.linking.passes.constants import constant, set_constant
 
 HIDDEN = """
 g (float[1, 3, 6, 6] x) => (float[1, 4, 6, 6] y) {

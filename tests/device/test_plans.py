@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -20,9 +21,10 @@ import pytest
 import tnn_edge
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.errors import BundleError, PlanError
-from tnn_edge.runtime import PlanSet, building, find_plans, install, plans
-from tnn_edge.runtime.optimising import save_optimised
-from tnn_edge.runtime.plan_key import key_digest
+from tnn_edge.runtime import PlanSet, find_plans, install
+from tnn_edge.runtime.installing import building, plans
+from tnn_edge.runtime.installing.plan_key import key_digest
+from tnn_edge.runtime.linking.optimising import save_optimised
 from tnn_edge.runtime.verify import verify
 
 NOBODY = 65534
@@ -246,7 +248,7 @@ def test_a_full_disk_is_an_error_with_a_way_out(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(building, "_optimised", optimised)
-    message = rf"^cannot write plans to {re.escape(str(tmp_path))}: No space left on device; set TNN_EDGE_CACHE"
+    message = rf"^cannot write plans to {re.escape(str(tmp_path))}: No space left on device; free space, or set"
     with pytest.raises(PlanError, match=message):
         building.build(str(bundle.path), bundle.digest, "cpu", "float32", str(tmp_path / "plans"))
 
@@ -270,8 +272,10 @@ INSTALL = """
 import sys
 from pathlib import Path
 from tnn_edge.bundle import open_bundle
-from tnn_edge.runtime import install, plans
-import tnn_edge.bundle.structure, tnn_edge.runtime.linker, tnn_edge.runtime.macs, tnn_edge.runtime.weight_store
+from tnn_edge.runtime import install
+from tnn_edge.runtime.installing import plans
+import tnn_edge.bundle.structure, tnn_edge.runtime.installing.weight_store
+import tnn_edge.runtime.linking.linker, tnn_edge.runtime.linking.macs
 
 def say(text):
     print(text, flush=True)
@@ -450,6 +454,19 @@ def test_plans_in_a_cache_that_is_only_read_are_found(
     assert install(bundle, "cpu", tmp_path / "cache") == installed
     with pytest.raises(PlanError, match="Read-only file system; set TNN_EDGE_CACHE to another folder"):
         install(bundle, "cpu", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ENOMEM, "Cannot allocate memory; free memory"),
+        (errno.ENOSPC, "No space left on device; free space, or set TNN_EDGE_CACHE to another folder"),
+        (errno.EACCES, "Permission denied; set TNN_EDGE_CACHE to another folder"),
+    ],
+)
+def test_the_way_out_fits_what_went_wrong(tmp_path: Path, number: int, says: str) -> None:
+    err = plans.cannot_write(tmp_path, OSError(number, os.strerror(number)))
+    assert str(err) == f"cannot write plans to {tmp_path}: {says}"
 
 
 def test_a_cache_whose_path_is_not_utf8_names_the_way_out(bundle: Bundle, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.device.camera_folder import lines_of, write_camera, write_images
 from tests.device.conftest import Command
 from tnn_edge.bundle import open_bundle
 from tnn_edge.device import ModelledMeter
-from tnn_edge.runtime.plans import find_plans
+from tnn_edge.runtime.installing.plans import find_plans
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -98,7 +98,7 @@ def test_the_table_of_settings_is_measured_in_the_precision(
         asked.append(options)
         return ()
 
-    monkeypatch.setattr("tnn_edge.runtime.settings_table.settings_table", table)
+    monkeypatch.setattr("tnn_edge.runtime.measuring.settings_table.settings_table", table)
     printed = json.loads(ok(tnn_edge_command("profile", str(bundle), "--settings", *INT8, "--json")))
     assert [options["precision"] for options in asked] == ["int8"]
     assert printed["machine"]["precision"] == "int8"

@@ -23,7 +23,7 @@ from tnn_edge.device import ModelledMeter
 from tnn_edge.errors import BundleError
 from tnn_edge.runtime import Engine
 from tnn_edge.runtime.cost_profile import Profile, find_profile
-from tnn_edge.runtime.profile_plot import draw_profile_png
+from tnn_edge.runtime.measuring.profile_plot import draw_profile_png
 
 Command = Callable[..., tuple[int, str, str]]
 QUICK = ["--device", "cpu", "--rounds", "20", "--seconds", "0.01"]

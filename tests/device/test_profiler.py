@@ -13,8 +13,8 @@ import pytest
 from tests.device.profiles import PacedClock, Watts
 from tnn_edge.bundle import OperatingPoint
 from tnn_edge.runtime import Engine
-from tnn_edge.runtime.profiler import measure_profile
-from tnn_edge.runtime.work_meter import Clocks
+from tnn_edge.runtime.measuring.profiler import measure_profile
+from tnn_edge.runtime.measuring.work_meter import Clocks
 
 CORES_BUSY = 2
 

@@ -22,8 +22,8 @@ from tests.device.graphs import Array, drawn, model_of
 from tnn_edge.bundle import Bundle, QuantisationSpec, open_bundle
 from tnn_edge.bundle.quantisation import RANGES, WeightBits, read_ranges
 from tnn_edge.errors import BundleError, SchemaError
-from tnn_edge.runtime.passes.insert_qdq import InsertQuantisation, quantised_values
-from tnn_edge.runtime.quantise import quantise, weight_bits
+from tnn_edge.runtime.linking.passes.insert_qdq import InsertQuantisation, quantised_values
+from tnn_edge.runtime.linking.quantise import quantise, weight_bits
 
 Ranges = Mapping[str, tuple[float, float]]
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.device.camera_folder import rows_of
-from tests.device.test_database import database, record
+from tests.device.test_database import database, record, start_together
 from tnn_edge.camera.database import open_results
 from tnn_edge.camera.results_page import write_page
-from tnn_edge.errors import InputError, TnnEdgeError
+from tnn_edge.errors import InputError
 
 VERSION_1 = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, started TEXT NOT NULL, source TEXT NOT NULL, bundle TEXT NOT NULL,
@@ -94,23 +93,7 @@ def test_a_run_adds_to_an_older_database_and_keeps_its_rows(old: Path, tmp_path:
 
 
 def test_cameras_that_start_together_may_renew_the_file_together(old: Path) -> None:
-    start = threading.Barrier(6)
-    failures: list[TnnEdgeError] = []
-
-    def camera() -> None:
-        start.wait()
-        try:
-            with database(old) as results:
-                results.add(record(0))
-        except TnnEdgeError as err:
-            failures.append(err)
-
-    cameras = [threading.Thread(target=camera) for _ in range(6)]
-    for thread in cameras:
-        thread.start()
-    for thread in cameras:
-        thread.join()
-    assert failures == []
+    start_together(old, 6)
     assert [row["run"] for row in rows_of(old, "frames")] == [1, 1, 2, 3, 4, 5, 6, 7]
 
 

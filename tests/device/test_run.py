@@ -143,10 +143,11 @@ def test_an_output_that_is_not_finite_is_a_failed_frame(engine: Engine, folder: 
     def broken(x: Any, u: float) -> Any:
         return SimpleNamespace(logits=np.full((1, 10), np.nan, np.float32))
 
-    stub = cast(Engine, SimpleNamespace(manifest=engine.manifest, run=broken))
+    stub = cast(Engine, SimpleNamespace(manifest=engine.manifest, run=broken, fallback="no GPU"))
     records, accounting = run(ImageFolder(folder), stub, Dial(0.25, 0.25))
     assert {record["error"] for record in records} == {"the network's output is not finite at u = 0.25"}
     assert (accounting.captured, accounting.failed) == (N_IMAGES, N_IMAGES)
+    assert accounting.fallback == "no GPU"
 
 
 def test_a_ramp_goes_from_the_first_frame_to_the_last(tiny_bundle: Path, folder: Path) -> None:

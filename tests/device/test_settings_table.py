@@ -10,9 +10,9 @@ import pytest
 from tests.device.profiles import PacedClock, Watts
 from tnn_edge.errors import BundleError, PlanError
 from tnn_edge.runtime import Engine
-from tnn_edge.runtime import settings_table as module
-from tnn_edge.runtime.settings_table import SettingCost, settings_table, thread_counts, time_setting
-from tnn_edge.runtime.work_meter import Clocks
+from tnn_edge.runtime.measuring import settings_table as module
+from tnn_edge.runtime.measuring.settings_table import SettingCost, settings_table, thread_counts, time_setting
+from tnn_edge.runtime.measuring.work_meter import Clocks
 
 
 def on_a_known_clock(

@@ -18,9 +18,9 @@ from tests.device.graphs import drawn
 from tests.device.graphs import run as run_plain
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.errors import InputError, ProviderError
-from tnn_edge.runtime.linker import link
-from tnn_edge.runtime.recent import Recent
-from tnn_edge.runtime.stepwise import Stepwise
+from tnn_edge.runtime.linking.linker import link
+from tnn_edge.runtime.vectors.recent import Recent
+from tnn_edge.runtime.vectors.stepwise import Stepwise
 
 Array = npt.NDArray[np.float32]
 

@@ -17,8 +17,8 @@ from tests.device.conftest import Command
 from tnn_edge.bundle import OperatingPoint
 from tnn_edge.errors import InputError
 from tnn_edge.runtime import Engine, Result
-from tnn_edge.runtime import switching as module
-from tnn_edge.runtime.switching import Spread, time_switching
+from tnn_edge.runtime.measuring import switching as module
+from tnn_edge.runtime.measuring.switching import Spread, time_switching
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, *, takes_ms: list[float] | None = None) -> list[OperatingPoint]:

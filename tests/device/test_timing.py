@@ -12,9 +12,9 @@ from tests.device.profiles import PacedClock
 from tnn_edge.camera import ImageFolder, sweep_throttle
 from tnn_edge.errors import InputError
 from tnn_edge.runtime import Engine
-from tnn_edge.runtime.benchmark import benchmark
-from tnn_edge.runtime.profiler import measure_profile
-from tnn_edge.runtime.timing import bring_in, check_resident, conditions, no_collection, timed_ms
+from tnn_edge.runtime.measuring.benchmark import benchmark
+from tnn_edge.runtime.measuring.profiler import measure_profile
+from tnn_edge.runtime.measuring.timing import bring_in, check_resident, conditions, no_collection, timed_ms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -20,9 +20,10 @@ from tests.device.damage import rewrite
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.bundle.structure import check_structure
 from tnn_edge.errors import BundleError, PlanError
-from tnn_edge.runtime import building, install
-from tnn_edge.runtime.linker import link
-from tnn_edge.runtime.macs import graph_macs
+from tnn_edge.runtime import install
+from tnn_edge.runtime.installing import building
+from tnn_edge.runtime.linking.linker import link
+from tnn_edge.runtime.linking.macs import graph_macs
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_blocks_that_do_not_fit_together_are_named_with_their_point(
     def misfit(*args: object) -> NoReturn:
         raise ValueError("shapes (16,8) (8,1) differ\nand more")
 
-    monkeypatch.setattr("tnn_edge.runtime.linker.link", misfit)
+    monkeypatch.setattr("tnn_edge.runtime.linking.linker.link", misfit)
     message = f"^{re.escape(str(bundle.path))}: blocks cannot be linked at u=0.8: shapes .16,8. .8,1. differ$"
     with pytest.raises(PlanError, match=message):
         build(bundle, tmp_path)
@@ -138,7 +139,7 @@ def test_whatever_a_rewrite_raises_is_a_plan_error(
     def fails(*_: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr("tnn_edge.runtime.linker.link", fails)
+    monkeypatch.setattr("tnn_edge.runtime.linking.linker.link", fails)
     with pytest.raises(PlanError, match=r"blocks cannot be linked at u=0\.8: 0$"):
         build(bundle, tmp_path)
 

@@ -22,11 +22,11 @@ from tests.device.graphs import drawn
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.errors import BundleError, PlanError
 from tnn_edge.runtime import PlanSet, install
-from tnn_edge.runtime.building import limits_of
-from tnn_edge.runtime.confined import Limits
-from tnn_edge.runtime.stepwise import Stepwise
-from tnn_edge.runtime.vector_plans import VectorPlans
-from tnn_edge.runtime.vector_store import VectorPlan, VectorStore, store_vector
+from tnn_edge.runtime.installing.build_limits import limits_of
+from tnn_edge.runtime.installing.confined import Limits
+from tnn_edge.runtime.vectors.plans import VectorPlans
+from tnn_edge.runtime.vectors.stepwise import Stepwise
+from tnn_edge.runtime.vectors.store import VectorPlan, VectorStore, store_vector
 
 Array = npt.NDArray[np.float32]
 Gates = dict[str, str]
@@ -218,7 +218,8 @@ def test_a_store_that_cannot_be_written_leaves_the_vector_stepwise_with_one_warn
             assert vectors.run(X, gates(bundle, "0110")) is None
             vectors.settle()
         (warning,) = caplog.messages
-        assert "free space, or set TNN_EDGE_CACHE to another folder" in warning
+        assert "cannot write the plan of a gate vector to" in warning
+        assert warning.endswith("; set TNN_EDGE_CACHE to another folder")
 
 
 FULL_DISK = """
@@ -226,7 +227,7 @@ import resource, signal, sys, json
 from pathlib import Path
 from tnn_edge.bundle import open_bundle
 from tnn_edge.errors import PlanError
-from tnn_edge.runtime.vector_store import VectorStore
+from tnn_edge.runtime.vectors.store import VectorStore
 bundle = open_bundle(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = VectorStore(Path(sys.argv[2]), 2**30)
@@ -253,7 +254,7 @@ def test_no_room_on_the_disk_is_one_clear_error_and_leaves_nothing(bundle: Bundl
 @pytest.mark.slow  # two processes
 def test_two_processes_that_make_one_plan_end_with_one(bundle: Bundle, tmp_path: Path) -> None:
     program = (
-        "import json, sys; from tnn_edge.runtime.vector_store import store_vector; "
+        "import json, sys; from tnn_edge.runtime.vectors.store import store_vector; "
         "store_vector(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4], 2**30)"
     )
     hot, folder = gates(bundle, "0110"), tmp_path / "store"
@@ -328,7 +329,7 @@ def test_a_child_that_reaches_a_limit_leaves_the_vector_stepwise_with_one_warnin
     bundle: Bundle, vectors: VectorPlans, limits: Limits, fault: str, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("tnn_edge.runtime.vector_plans.limits_of", lambda bundle, device: limits)
+    monkeypatch.setattr("tnn_edge.runtime.vectors.plans.limits_of", lambda bundle, device: limits)
     with caplog.at_level(logging.WARNING):
         for _ in range(8):
             assert vectors.run(X, gates(bundle, "0110")) is None

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tnn_edge.runtime.weight_store import WeightStore
+from tnn_edge.runtime.installing.weight_store import WeightStore
 
 Array = npt.NDArray[np.float32]
 

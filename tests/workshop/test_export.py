@@ -33,8 +33,8 @@ from tnn_edge.nn.dataset import load_images, normalised
 from tnn_edge.nn.gating import as_masks, nearest_point
 from tnn_edge.nn.norm import Statistics
 from tnn_edge.runtime import Engine
-from tnn_edge.runtime.linker import link
-from tnn_edge.runtime.macs import graph_macs
+from tnn_edge.runtime.linking.linker import link
+from tnn_edge.runtime.linking.macs import graph_macs
 from train.untrained import write_untrained
 
 Array = npt.NDArray[np.float32]

@@ -25,7 +25,7 @@ from tnn_edge.nn.dataset import normalised
 from tnn_edge.nn.gate_file import GateFile, write_gate
 from tnn_edge.nn.gating import utilisation
 from tnn_edge.nn.learned_gates import LearnedGates
-from tnn_edge.runtime.benchmark import benchmark
+from tnn_edge.runtime.measuring.benchmark import benchmark
 from tnn_edge.runtime.verify import verify
 from train.curve import throttle_curve
 from train.recipe import Recipe

@@ -25,9 +25,9 @@ from tnn_edge.cli.program import program
 from tnn_edge.errors import DatasetError
 from tnn_edge.nn.checkpoint import load_network, operating_points, read_run, read_statistics_table, use_point
 from tnn_edge.nn.dataset import ImageSet, normalised
-from tnn_edge.runtime.linker import link
-from tnn_edge.runtime.passes.insert_qdq import quantised_values
-from tnn_edge.runtime.quantise import quantise
+from tnn_edge.runtime.linking.linker import link
+from tnn_edge.runtime.linking.passes.insert_qdq import quantised_values
+from tnn_edge.runtime.linking.quantise import quantise
 
 N_CALIBRATION = 16
 

@@ -20,7 +20,7 @@ from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.nn import GateVector, ThrottleableNetwork
 from tnn_edge.nn.checkpoint import load_network, read_run, read_statistics_table, use_point
 from tnn_edge.nn.gating import nearest_point
-from tnn_edge.runtime.stepwise import Stepwise
+from tnn_edge.runtime.vectors.stepwise import Stepwise
 from train.recipe import Recipe
 from train.untrained import write_untrained
 

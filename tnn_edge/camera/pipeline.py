@@ -120,6 +120,7 @@ def run_frames(
     finally:
         source.stop()
         _count_dropped(source, accounting)
+        accounting.fallback = accounting.fallback or engine.fallback  # also where no frame could be processed
         accounting.seconds = time.perf_counter() - started
 
 

@@ -13,7 +13,7 @@ from tnn_edge.camera.image_folder import ImageFolder
 from tnn_edge.camera.pipeline import top_class
 from tnn_edge.camera.preprocessing import Preprocessor
 from tnn_edge.errors import SourceError
-from tnn_edge.runtime.timing import check_resident, conditions
+from tnn_edge.runtime.measuring.timing import check_resident, conditions
 
 if TYPE_CHECKING:
     from tnn_edge.bundle.manifest import Manifest

@@ -24,8 +24,8 @@ from tnn_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tnn_edge.runtime.benchmark import Benchmark
-    from tnn_edge.runtime.switching import Switching
+    from tnn_edge.runtime.measuring.benchmark import Benchmark
+    from tnn_edge.runtime.measuring.switching import Switching
 
 __all__ = ["bench"]
 
@@ -43,6 +43,9 @@ def bench(
         ),
     ] = None,
     chained: Annotated[bool, typer.Option("--chained", help="Also time one session per block, for contrast.")] = False,
+    stepwise: Annotated[
+        bool, typer.Option("--stepwise", help="Also time random gate vectors of the same size, which have no plan.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Passes over all settings.")] = 200,
     switches: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Instead: N random switches, and what the first frame costs.")
@@ -59,19 +62,21 @@ def bench(
     point that ran.
     """
     import tnn_edge
-    from tnn_edge.runtime.benchmark import benchmark
-    from tnn_edge.runtime.switching import time_switching
+    from tnn_edge.runtime.measuring.benchmark import benchmark
+    from tnn_edge.runtime.measuring.switching import time_switching
 
     static = dict(_static(text) for text in against or [])
     if switches is not None:
-        for option in filter(lambda option: is_given(context, option), ("against", "u", "chained", "rounds")):
+        for option in filter(
+            lambda option: is_given(context, option), ("against", "u", "chained", "stepwise", "rounds")
+        ):
             raise typer.BadParameter(f"it goes without --{option}", param_hint="--switches")
     settings = tnn_edge.SessionSettings(threads=threads)
     with tnn_edge.load(
         bundle, device.value, settings=settings, precision=precision.value, max_resident_mb=max_resident_mb
     ) as engine:
         if switches is None:
-            timed = benchmark(engine, dial=u, static=static, chained=chained, rounds=rounds)
+            timed = benchmark(engine, dial=u, static=static, chained=chained, stepwise=stepwise, rounds=rounds)
             _print_points(timed, engine.manifest.name, as_json=as_json)
         else:
             _print_switching(time_switching(engine, switches), engine.manifest.name, as_json=as_json)
@@ -89,10 +94,20 @@ def _print_points(timed: Benchmark, name: str, *, as_json: bool) -> None:
             f"{p.latency_p50_ms:.3f}",
             f"{p.latency_p95_ms:.3f}",
         ]
-        + [_shown(r) for r in (p.against_static, p.against_chained, p.after_switch)]
+        + [_shown(r) for r in (p.against_static, p.against_chained, p.against_stepwise, p.after_switch)]
         for p in timed.points
     ]
-    headings = ["u", "MMAC", "utilisation", "p50 ms", "p95 ms", "/ static", "/ chained", "switch / steady"]
+    headings = [
+        "u",
+        "MMAC",
+        "utilisation",
+        "p50 ms",
+        "p95 ms",
+        "/ static",
+        "/ chained",
+        "/ stepwise",
+        "switch / steady",
+    ]
     print_table(headings, rows, title=_where(name, timed.machine))
 
 

@@ -27,9 +27,9 @@ def costs(
     """Measure what each component costs on this machine: weights for train.gate --costs."""
     import tnn_edge
     from tnn_edge.bundle import open_bundle
-    from tnn_edge.runtime.component_costs import component_costs
     from tnn_edge.runtime.device_choice import choose_device
     from tnn_edge.runtime.machine import describe_machine
+    from tnn_edge.runtime.measuring.component_costs import component_costs
     from tnn_edge.whole_file import check_writable, write_whole
 
     if out is not None:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tnn_edge.cli.options import DeviceChoice, DeviceOption, JsonOption, ThreadsOption, print_json, print_table
+from tnn_edge.cli.options import (
+    DeviceChoice,
+    DeviceOption,
+    JsonOption,
+    PrecisionChoice,
+    PrecisionOption,
+    ThreadsOption,
+    print_json,
+    print_table,
+)
 from tnn_edge.printable import printable
 
 if TYPE_CHECKING:
@@ -31,6 +40,7 @@ def day(
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Run so many seeds, from the scenario's on.")] = 1,
     threads: ThreadsOption = 1,
     device: DeviceOption = DeviceChoice.auto,
+    precision: PrecisionOption = PrecisionChoice.float32,
     as_json: JsonOption = False,
 ) -> None:
     """Run a policy through days of modelled weather on a modelled device, and compare it.
@@ -50,10 +60,10 @@ def day(
     read = read_scenario(scenario)
     page = None if out is None else _page_in(out)
     settings = tnn_edge.SessionSettings(threads=threads)
-    with tnn_edge.load(read.bundle, device.value, settings=settings) as engine:
+    with tnn_edge.load(read.bundle, device.value, settings=settings, precision=precision.value) as engine:
         with StopRequest() as stop:
             contests = _run(read, engine, stop, n_seeds=seeds, to_stderr=as_json)
-        machine = describe_machine() | {"device": engine.device, "threads": threads}
+        machine = describe_machine() | {"device": engine.device, "precision": precision.value, "threads": threads}
         name, fallback = engine.manifest.name, engine.fallback
     if stop.is_set():
         typer.echo(f"stopped: {len(contests)} of {seeds} seeds are finished", err=True)

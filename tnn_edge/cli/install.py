@@ -28,7 +28,7 @@ def install(
     import time
 
     from tnn_edge.bundle import open_bundle
-    from tnn_edge.runtime.plans import install as install_plans
+    from tnn_edge.runtime.installing.plans import install as install_plans
 
     start = time.perf_counter()
     plans = install_plans(open_bundle(bundle), device_for(device, precision), precision=precision.value)

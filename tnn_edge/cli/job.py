@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tnn_edge.camera.line_file import LineFile
     from tnn_edge.camera.live_display import LiveDisplay
     from tnn_edge.camera.stopping import StopRequest
-    from tnn_edge.runtime.plan_key import Precision
+    from tnn_edge.runtime.installing.plan_key import Precision
 
 __all__ = ["Job"]
 

@@ -13,9 +13,9 @@ import typer
 from tnn_edge.cli.options import in_precision, print_json, print_table
 
 if TYPE_CHECKING:
-    from tnn_edge.runtime.plan_key import Precision
+    from tnn_edge.runtime.installing.plan_key import Precision
+    from tnn_edge.runtime.measuring.settings_table import SettingCost
     from tnn_edge.runtime.providers import Device
-    from tnn_edge.runtime.settings_table import SettingCost
 
 __all__ = ["show_settings"]
 
@@ -26,9 +26,9 @@ def show_settings(bundle: Path, device: Device, precision: Precision, fps: float
     """Time operating points with every number of threads, spinning or not, and print the table."""
     from tnn_edge.bundle import open_bundle
     from tnn_edge.camera.live_display import LiveDisplay, one_line
+    from tnn_edge.runtime.installing.plans import install
     from tnn_edge.runtime.machine import describe_machine
-    from tnn_edge.runtime.plans import install
-    from tnn_edge.runtime.settings_table import settings_table, thread_counts
+    from tnn_edge.runtime.measuring.settings_table import settings_table, thread_counts
 
     opened, machine = open_bundle(bundle), describe_machine()
     install(opened, device, precision=precision)

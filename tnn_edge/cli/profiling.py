@@ -63,7 +63,7 @@ def profile(
     """
     import tnn_edge
     from tnn_edge.picture_file import check_can_draw, write_picture
-    from tnn_edge.runtime.profile_plot import check_accuracies, draw_profile_png
+    from tnn_edge.runtime.measuring.profile_plot import check_accuracies, draw_profile_png
 
     if settings_table:
         if kept or png is not None:
@@ -105,7 +105,7 @@ def _measured(engine: tnn_edge.Engine, rounds: int, seconds: float) -> tuple[Pro
     from tnn_edge.camera.live_display import LiveDisplay, one_line
     from tnn_edge.device import best_meter
     from tnn_edge.runtime.cost_profile import ProfileKey, check_can_keep, keep_profile
-    from tnn_edge.runtime.profiler import measure_profile
+    from tnn_edge.runtime.measuring.profiler import measure_profile
 
     check_can_keep(engine.plans, ProfileKey.of(engine.bundle, engine.plans, engine.device, engine.settings))
     meter, refusals = best_meter(device=engine.device)

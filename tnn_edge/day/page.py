@@ -41,7 +41,7 @@ def day_page(contests: Sequence[Contest], scenario: Scenario, machine: Mapping[s
     Args:
         contests: one for each seed.
         scenario: what ran.
-        machine: what `describe_machine` says, with the engine's `device` and `threads`.
+        machine: what `describe_machine` says, with the engine's `device`, `precision` and `threads`.
         bundle: the bundle's name.
     """
     first = contests[0]
@@ -174,7 +174,7 @@ def _latitude(degrees: float) -> str:
 
 
 def _machine_facts(machine: Mapping[str, object]) -> list[tuple[str, str]]:
-    names = ("cpu", "cores", "os", "python", "onnxruntime", "device", "threads")
+    names = ("cpu", "cores", "os", "python", "onnxruntime", "device", "precision", "threads")
     return [(name, str(machine[name])) for name in names if machine.get(name) is not None]
 
 

@@ -53,7 +53,7 @@ def check_cache(where: Surroundings) -> Iterator[Finding]:
 
 def _default_folder() -> Path:
     load_room("tnn_edge.runtime")
-    from tnn_edge.runtime.plans import cache_folder
+    from tnn_edge.runtime.installing.plans import cache_folder
 
     return cache_folder()
 

@@ -14,8 +14,8 @@ from pydantic import Field
 from tnn_edge.bundle import Bundle
 from tnn_edge.bundle.fields import Exactly1, Positive, Share, Strict, Text
 from tnn_edge.errors import PlanError, TnnEdgeError
+from tnn_edge.runtime.installing.plans import PlanSet
 from tnn_edge.runtime.machine import describe_machine
-from tnn_edge.runtime.plans import PlanSet
 from tnn_edge.runtime.providers import Device, SessionSettings
 from tnn_edge.whole_file import check_writable, make_folder, write_whole
 
@@ -108,7 +108,7 @@ class Profile(Strict):
     Attributes:
         key: what it depends on.
         name: of the bundle.
-        machine: as `tnn_edge.runtime.timing.conditions` says.
+        machine: as `tnn_edge.runtime.measuring.timing.conditions` says.
         measured_at: ISO 8601, UTC.
         rounds: inferences timed at each point.
         meter: what the energy is by; None: no energy is known.

@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import Literal
 
 from tnn_edge.errors import MissingExtraError, PlanError, ProviderError
-from tnn_edge.runtime.cuda_driver import cuda_driver
+from tnn_edge.runtime.cuda.driver import cuda_driver
 from tnn_edge.runtime.providers import PROVIDERS, Device, SessionSettings, open_session, session_options
 
 __all__ = ["check_distribution", "choose_device", "unavailable_cuda"]

@@ -16,13 +16,13 @@ from tnn_edge.bundle import Bundle, Manifest, OperatingPoint
 from tnn_edge.errors import BundleError, InputError, PlanError, ProviderError, TnnEdgeError
 from tnn_edge.runtime.cost_profile import find_profile
 from tnn_edge.runtime.gate_network import GateNetwork
+from tnn_edge.runtime.installing.plans import PlanSet
 from tnn_edge.runtime.lane import Lane, open_lane
 from tnn_edge.runtime.limits import LimitedDial
 from tnn_edge.runtime.plan_sessions import PlanSessions
-from tnn_edge.runtime.plans import PlanSet
 from tnn_edge.runtime.providers import Device, SessionSettings
 from tnn_edge.runtime.result import Result
-from tnn_edge.runtime.vector_runner import VectorResult, VectorRunner
+from tnn_edge.runtime.vectors.runner import VectorResult, VectorRunner
 from tnn_edge.throttle import check_throttle
 
 __all__ = ["Engine"]
@@ -111,6 +111,11 @@ class Engine:
         return () if self._sessions is None else tuple(self.points[i] for i in self._sessions.resident)
 
     @property
+    def has_budget(self) -> bool:
+        """A lower operating point may answer while the one that was asked for is not in memory."""
+        return self._max_resident_mb is not None
+
+    @property
     def device_mb(self) -> float | None:
         """Memory of the GPU that the operating points took, in MB of 2^20 bytes; None on the CPU."""
         n_bytes = None if self._sessions is None else self._sessions.device_bytes
@@ -121,7 +126,7 @@ class Engine:
         """Largest difference from a golden output, as a share of the largest golden logit, in this precision."""
         if self.plans.precision == "float32" or self.manifest.quantisation is None:
             return self.manifest.tolerance
-        from tnn_edge.runtime.quantise import weight_bits
+        from tnn_edge.runtime.linking.quantise import weight_bits
 
         return self.manifest.quantisation.with_bits(weight_bits()).tolerance
 

@@ -23,7 +23,7 @@ def check_cost(bundle: Bundle) -> None:
     """
     import onnx
 
-    from tnn_edge.runtime.macs import graph_macs
+    from tnn_edge.runtime.linking.macs import graph_macs
 
     spec = bundle.manifest.gate_network
     if spec is None:

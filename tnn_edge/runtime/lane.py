@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tnn_edge.errors import BundleError
-from tnn_edge.runtime.cuda_driver import CudaBuffer, cuda_driver
-from tnn_edge.runtime.cuda_session import bind_buffers, run_options
+from tnn_edge.runtime.cuda.driver import CudaBuffer, cuda_driver
+from tnn_edge.runtime.cuda.session import bind_buffers, run_options
 from tnn_edge.runtime.plan_sessions import PlanSessions
 
 __all__ = ["Lane", "open_lane"]

@@ -12,8 +12,8 @@ from tnn_edge.bundle import open_bundle
 from tnn_edge.errors import PlanError, ProviderError
 from tnn_edge.runtime.device_choice import choose_device, unavailable_cuda
 from tnn_edge.runtime.engine import Engine
-from tnn_edge.runtime.plan_key import Precision
-from tnn_edge.runtime.plans import PlanSet, find_plans, install
+from tnn_edge.runtime.installing.plan_key import Precision
+from tnn_edge.runtime.installing.plans import PlanSet, find_plans, install
 from tnn_edge.runtime.providers import Device, SessionSettings
 
 __all__ = ["load"]

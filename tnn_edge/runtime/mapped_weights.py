@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
 
-from tnn_edge.runtime.plan_key import Precision
+from tnn_edge.runtime.installing.plan_key import Precision
+from tnn_edge.runtime.one_per_file import OnePerFile
 from tnn_edge.runtime.providers import SessionSettings, session_options, share_arena
 from tnn_edge.runtime.stored_tensor import StoredTensor
 
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 __all__ = ["MappedWeights"]
-
-_lock = threading.Lock()
-_mapped: WeakValueDictionary[tuple[int, int, int], MappedWeights] = WeakValueDictionary()
 
 
 class MappedWeights:
@@ -38,16 +34,10 @@ class MappedWeights:
         self._bytes: npt.NDArray[np.uint8] = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, "r")
         self._values: dict[tuple[int, str, tuple[int, ...]], Any] = {}
 
-    @classmethod
-    def of(cls, path: Path) -> MappedWeights:
+    @staticmethod
+    def of(path: Path) -> MappedWeights:
         """The mapping of a file that this process has, or a new one."""
-        status = path.stat()
-        identity = (status.st_dev, status.st_ino, status.st_mtime_ns)
-        with _lock:
-            mapped = _mapped.get(identity)
-            if mapped is None:
-                mapped = _mapped[identity] = cls(path)
-            return mapped
+        return _mapped.of(path)
 
     def options(
         self, settings: SessionSettings, tensors: Iterable[StoredTensor], precision: Precision = "float32"
@@ -77,3 +67,6 @@ class MappedWeights:
             view = self._bytes[tensor.offset : tensor.offset + tensor.n_bytes].view(tensor.dtype)
             self._values[key] = onnxruntime.OrtValue.ortvalue_from_numpy(view.reshape(tensor.shape))
         return self._values[key]
+
+
+_mapped = OnePerFile(MappedWeights)

@@ -11,10 +11,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from tnn_edge.errors import TnnEdgeError
-from tnn_edge.runtime.cuda_session import open_cuda_session
-from tnn_edge.runtime.device_weights import DeviceWeights
+from tnn_edge.runtime.cuda.device_weights import DeviceWeights
+from tnn_edge.runtime.cuda.session import open_cuda_session
+from tnn_edge.runtime.installing.plans import PlanSet
 from tnn_edge.runtime.mapped_weights import MappedWeights
-from tnn_edge.runtime.plans import PlanSet
 from tnn_edge.runtime.providers import Device, SessionSettings, open_session
 from tnn_edge.runtime.residency import Residency
 

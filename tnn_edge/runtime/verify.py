@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tnn_edge.errors import InputError
 from tnn_edge.runtime.engine import Engine
 
 __all__ = ["PointCheck", "Verification", "is_falling", "same_answers", "verify"]
@@ -26,7 +27,7 @@ class PointCheck:
 
     Attributes:
         error: largest difference from the golden logits, as a share of the largest golden logit.
-        same_top1: the arg max is the golden one wherever the golden margin exceeds twice the error.
+        same_top1: the arg max is the golden one wherever the golden margin exceeds twice the error allowed.
         linked_macs: MACs counted on the linked graph.
         latency_ms: median over the golden inputs, None if not timed.
     """
@@ -44,7 +45,7 @@ class PointCheck:
         """What is wrong with the point, in words."""
         found = []
         if not self.error <= tolerance:  # also true for NaN
-            found.append(f"u={self.u:.4f}: error {self.error:.2e} exceeds {tolerance:.0e}")
+            found.append(f"u={self.u:.4f}: error {self.error:.2e} exceeds {tolerance:.2g}")
         if not self.same_top1:
             found.append(f"u={self.u:.4f}: another class than the golden output's")
         if self.macs != self.linked_macs:
@@ -65,12 +66,18 @@ class Verification:
         return {"points": points, "faults": list(self.faults)}
 
 
-def same_answers(logits: FloatArray, golden: FloatArray) -> bool:
-    """The arg max agrees wherever the golden top-2 margin exceeds twice the largest difference; shapes [N, classes]."""
+def same_answers(logits: FloatArray, golden: FloatArray, error: float) -> bool:
+    """The arg max agrees wherever the golden top-2 margin exceeds twice the error that is allowed.
+
+    Args:
+        logits: shape [N, classes].
+        golden: likewise.
+        error: largest difference allowed, in the logits' own unit.
+    """
     if golden.shape[1] < 2:
         return True
     top = np.sort(golden, axis=1)
-    decided = top[:, -1] - top[:, -2] > 2 * np.abs(logits - golden).max(axis=1)
+    decided = top[:, -1] - top[:, -2] > 2 * error
     return bool((logits.argmax(axis=1) == golden.argmax(axis=1))[decided].all())
 
 
@@ -82,7 +89,12 @@ def verify(engine: Engine, *, timing: bool = False, rounds: int = 30, n_inputs: 
         timing: also measure latency, and demand that it falls from full to half to the lowest u.
         rounds: timed passes over all points, interleaved, so that noise hits all alike.
         n_inputs: so many of the golden inputs only, of which there is at least one.
+
+    Raises:
+        InputError: the engine has a budget of memory, within which a lower point may answer for another.
     """
+    if engine.has_budget:
+        raise InputError("to verify takes all operating points; load the engine without max_resident_mb")
     inputs, all_outputs = engine.bundle.golden[0][:n_inputs], engine.bundle.golden[1]
     outputs = all_outputs[:, :n_inputs]
     latencies = _latencies(engine, rounds) if timing else None
@@ -90,8 +102,9 @@ def verify(engine: Engine, *, timing: bool = False, rounds: int = 30, n_inputs: 
     for i, point in enumerate(engine.points):
         logits = np.concatenate([engine.run_point(x[None], point).logits for x in inputs])
         with np.errstate(divide="ignore", invalid="ignore"):  # golden logits of 0 or infinity: an error that is a fault
-            error = float(np.abs(logits - outputs[i]).max() / np.abs(all_outputs[i]).max())
-            is_same = same_answers(logits, outputs[i])
+            largest = float(np.abs(all_outputs[i]).max())
+            error = float(np.abs(logits - outputs[i]).max() / np.float64(largest))
+            is_same = same_answers(logits, outputs[i], engine.tolerance * largest)
         checks.append(
             PointCheck(
                 u=point.u,
@@ -121,10 +134,11 @@ def _gate_faults(engine: Engine, n_inputs: int) -> list[str]:
     settings, goldens = engine.bundle.golden_scores
     for u, golden in zip(settings, goldens[:, :n_inputs], strict=True):
         scores = np.stack([engine.gate_network.scores(x[None], float(u)) for x in inputs])
-        error = float(np.abs(scores - golden).max() / max(float(np.abs(golden).max()), 1.0))
-        if not error <= engine.manifest.tolerance:  # also true for NaN
-            faults.append(f"gate network at u={u:.4f}: error {error:.2e} exceeds {engine.manifest.tolerance:.0e}")
-        elif not same_answers(scores, golden):
+        largest, tolerance = max(float(np.abs(golden).max()), 1.0), engine.manifest.tolerance
+        error = float(np.abs(scores - golden).max() / largest)
+        if not error <= tolerance:  # also true for NaN
+            faults.append(f"gate network at u={u:.4f}: error {error:.2e} exceeds {tolerance:.2g}")
+        elif not same_answers(scores, golden, tolerance * largest):
             faults.append(f"gate network at u={u:.4f}: another operating point than the golden scores'")
     return faults
 

@@ -1,0 +1,1 @@
+"""What CUDA needs beside ONNX Runtime: stream, pinned memory, weights that are on the GPU once."""

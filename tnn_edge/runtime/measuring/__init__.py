@@ -1,0 +1,1 @@
+"""What running costs on this machine: milliseconds, energy, memory."""

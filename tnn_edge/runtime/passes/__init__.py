@@ -1,8 +1,0 @@
-"""Graph rewrites of the linker: one in each file, each says whether it changed the model."""
-
-from tnn_edge.runtime.passes.absent import RemoveAbsentBranches
-from tnn_edge.runtime.passes.fold_norm import FoldNormalisation
-from tnn_edge.runtime.passes.relu import RemoveRepeatedRelu
-from tnn_edge.runtime.passes.slicing import SliceComponents
-
-__all__ = ["FoldNormalisation", "RemoveAbsentBranches", "RemoveRepeatedRelu", "SliceComponents"]
