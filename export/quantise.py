@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from export.card import with_quantisation
-from tnn_edge.bundle import Bundle, FileSpec, Manifest, QuantisationSpec, open_bundle
+from tnn_edge.bundle import Bundle, FileSpec, Manifest, OperatingPoint, QuantisationSpec, open_bundle
 from tnn_edge.bundle.quantisation import RANGES, QuantisedWeights, WeightBits
 from tnn_edge.bundle.reading import MANIFEST, file_sha256
 from tnn_edge.errors import BundleError, DatasetError
@@ -46,6 +46,7 @@ _BATCH: Final = 64
 
 Floats = npt.NDArray[np.float32]
 Extremes = Mapping[str, Floats]
+Ranges = Mapping[str, tuple[float, float]]
 T = TypeVar("T")
 
 
@@ -95,19 +96,16 @@ def add_quantisation(
     bundle = open_bundle(folder)
     points = bundle.manifest.operating_points
     calibration, judges = choose_images(training, n_calibration)
-    graphs = [ir.to_proto(link(bundle, point.gates)) for point in points]
-    extremes = [_extremes(graph, bundle, calibration) for graph in _track(graphs, "ranges of activations")]
+    extremes = [_extremes(bundle, point, calibration) for point in _track(points, "ranges of activations")]
     errors = [
-        _logit_errors(graph, found, bundle, judges)
-        for graph, found in _track(list(zip(graphs, extremes, strict=True)), "choice of ranges")
+        _logit_errors(bundle, point, found, judges)
+        for point, found in _track(list(zip(points, extremes, strict=True)), "choice of ranges")
     ]
     kept = _KEPT[int(np.argmin(np.mean(errors, axis=0)))]
     ranges = [_ranges(found, kept) for found in extremes]
     _write_ranges(folder / RANGES, ranges)
     targets = held_out.targets.numpy()
-    rows = [
-        _answers(bundle, i, graphs[i], ranges[i], held_out) for i in _track(list(range(len(points))), "int8 accuracy")
-    ]
+    rows = [_answers(bundle, i, ranges[i], held_out) for i in _track(list(range(len(points))), "int8 accuracy")]
     spec = QuantisationSpec(
         n_calibration=len(calibration),
         kept=kept,
@@ -140,11 +138,11 @@ def _run(session: onnxruntime.InferenceSession, bundle: Bundle, images: Iterator
     return np.concatenate([session.run([bundle.manifest.output], {bundle.manifest.input.name: x})[0] for x in images])
 
 
-def _extremes(graph: onnx.ModelProto, bundle: Bundle, images: ImageSet) -> dict[str, Floats]:
+def _extremes(bundle: Bundle, point: OperatingPoint, images: ImageSet) -> dict[str, Floats]:
     """Value -> least and largest number for each image, shape [N, 2]."""
-    names = quantised_values(ir.from_proto(graph).graph)
-    watched = onnx.ModelProto()
-    watched.CopyFrom(graph)
+    linked = link(bundle, point.gates, max(_WIDTHS))
+    names = quantised_values(linked.graph)
+    watched = ir.to_proto(linked)
     input_name = bundle.manifest.input.name
     watched.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name != input_name
@@ -163,7 +161,7 @@ def _extremes(graph: onnx.ModelProto, bundle: Bundle, images: ImageSet) -> dict[
     return arrays
 
 
-def _ranges(extremes: Extremes, kept: float) -> dict[str, tuple[float, float]]:
+def _ranges(extremes: Extremes, kept: float) -> Ranges:
     """Value -> its range, that on a share of the images is left neither below nor above."""
     return {
         name: (float(np.quantile(seen[:, 0], 1 - kept)), float(np.quantile(seen[:, 1], kept)))
@@ -171,31 +169,31 @@ def _ranges(extremes: Extremes, kept: float) -> dict[str, tuple[float, float]]:
     }
 
 
-def _quantised(graph: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], bits: WeightBits) -> onnx.ModelProto:
-    model = ir.from_proto(graph)
-    InsertQuantisation(ranges, bits)(model)
+def _graph(bundle: Bundle, point: OperatingPoint, ranges: Ranges, bits: WeightBits | None) -> onnx.ModelProto:
+    """The linked graph of an operating point, in float32 or with weights of so many bits."""
+    model = link(bundle, point.gates, bits)
+    if bits is not None:
+        InsertQuantisation(ranges, bits)(model)
     return ir.to_proto(model)
 
 
-def _logit_errors(graph: onnx.ModelProto, extremes: Extremes, bundle: Bundle, images: ImageSet) -> list[float]:
+def _logit_errors(bundle: Bundle, point: OperatingPoint, extremes: Extremes, images: ImageSet) -> list[float]:
     """For each of `_KEPT`: root mean square of what rounding does to the logits, as a share of the logits' own."""
-    wanted = _run(_session(graph), bundle, _batches(bundle, images))
+    wanted = _run(_session(_graph(bundle, point, {}, None)), bundle, _batches(bundle, images))
     errors = []
     for kept in _KEPT:
-        session = _session(_quantised(graph, _ranges(extremes, kept), 7))
+        session = _session(_graph(bundle, point, _ranges(extremes, kept), min(_WIDTHS)))
         change = _run(session, bundle, _batches(bundle, images)) - wanted
         errors.append(float(np.sqrt(np.square(change).mean() / np.square(wanted).mean())))
     return errors
 
 
-def _answers(
-    bundle: Bundle, index: int, graph: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], images: ImageSet
-) -> dict[WeightBits | None, Answers]:
+def _answers(bundle: Bundle, index: int, ranges: Ranges, images: ImageSet) -> dict[WeightBits | None, Answers]:
     """What an operating point answers in float32 (None) and with weights of so many bits."""
     inputs, outputs = bundle.golden
     found: dict[WeightBits | None, Answers] = {}
     for bits in (None, *_WIDTHS):
-        session = _session(graph if bits is None else _quantised(graph, ranges, bits))
+        session = _session(_graph(bundle, bundle.manifest.operating_points[index], ranges, bits))
         golden = _run(session, bundle, iter(inputs[:, None]))
         error = float(np.abs(golden - outputs[index]).max() / np.abs(outputs[index]).max())
         found[bits] = Answers(_run(session, bundle, _batches(bundle, images)), error)
@@ -224,7 +222,7 @@ def _share(is_so: npt.NDArray[np.bool_]) -> float:
     return round(float(is_so.mean()), 4)
 
 
-def _write_ranges(path: Path, ranges: list[dict[str, tuple[float, float]]]) -> None:
+def _write_ranges(path: Path, ranges: Sequence[Ranges]) -> None:
     """Value -> [P, 2], not a number where an operating point does not compute it."""
     names = dict.fromkeys(name for point in ranges for name in point)
     nowhere = (math.nan, math.nan)

@@ -39,8 +39,15 @@ def session(model: onnx.ModelProto, *, optimise: bool, save_to: Path | None = No
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def linked(bundle: Bundle, i: int) -> onnx.ModelProto:
-    return ir.to_proto(link(bundle, bundle.manifest.operating_points[i].gates))
+def linked(bundle: Bundle, i: int, bits: WeightBits | None = None) -> onnx.ModelProto:
+    return ir.to_proto(link(bundle, bundle.manifest.operating_points[i].gates, bits))
+
+
+def quantised_point(bundle: Bundle, i: int, bits: WeightBits = 8) -> onnx.ModelProto:
+    point = bundle.manifest.operating_points[i]
+    model = link(bundle, point.gates, bits)
+    quantise(model, bundle, point, bits)
+    return ir.to_proto(model)
 
 
 def ranges_on(model: onnx.ModelProto, images: Array) -> dict[str, tuple[float, float]]:
@@ -58,7 +65,7 @@ def ranges_on(model: onnx.ModelProto, images: Array) -> dict[str, tuple[float, f
 
 def measured_ranges(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
     """Value -> its range at each operating point, shape [P, 2], not a number where a point does not compute it."""
-    rows = [ranges_on(linked(bundle, i), bundle.golden[0]) for i in range(len(bundle.manifest.operating_points))]
+    rows = [ranges_on(linked(bundle, i, 8), bundle.golden[0]) for i in range(len(bundle.manifest.operating_points))]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: np.array([row.get(name, (np.nan, np.nan)) for row in rows], np.float32) for name in names}
 
@@ -94,8 +101,8 @@ def calibrated_copy(source: Path, folder: Path) -> Bundle:
 def _largest_error(bundle: Bundle, bits: WeightBits) -> float:
     inputs, outputs = bundle.golden
     errors = []
-    for i, point in enumerate(bundle.manifest.operating_points):
-        running = session(quantise(linked(bundle, i), bundle, point, bits), optimise=False)
+    for i in range(len(bundle.manifest.operating_points)):
+        running = session(quantised_point(bundle, i, bits), optimise=False)
         logits = np.concatenate([running.run(None, {bundle.manifest.input.name: x[None]})[0] for x in inputs])
         errors.append(float((np.abs(logits - outputs[i]).max(axis=1) / np.abs(outputs[i]).max(axis=1)).max()))
     return max(errors)

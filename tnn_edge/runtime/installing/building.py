@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tnn_edge.bundle import Bundle, OperatingPoint, open_bundle
+from tnn_edge.bundle.quantisation import WeightBits
 from tnn_edge.bundle.reading import file_sha256
 from tnn_edge.errors import BundleError, PlanError, VerificationError
 from tnn_edge.runtime.installing.plan_key import Precision, key_digest, plan_key
@@ -62,19 +63,20 @@ def _write(bundle: Bundle, device: Device, precision: Precision, folder: Path) -
     import onnx_ir as ir
 
     from tnn_edge.runtime.installing.weight_store import WeightStore
-    from tnn_edge.runtime.linking.quantise import quantise
+    from tnn_edge.runtime.linking.quantise import quantise, weight_bits
 
     folder.mkdir()
+    bits = weight_bits() if precision == "int8" else None
     points = bundle.manifest.operating_points
     names = [f"point_{i:02d}.onnx" for i in range(len(points))]
     macs = [0] * len(points)
     tensors: list[list[Any]] = [[] for _ in points]
     with WeightStore(folder / WEIGHTS) as store:
         for i in reversed(range(len(points))):  # the largest first: the smaller ones are views of it
-            linked, macs[i] = _linked(bundle, points[i])
-            if precision == "int8":
-                linked = quantise(linked, bundle, points[i])
-            model = _optimised(linked, folder, device)
+            linked, macs[i] = _linked(bundle, points[i], bits)
+            if bits is not None:
+                quantise(linked, bundle, points[i], bits)
+            model = _optimised(ir.to_proto(linked), folder, device)
             tensors[i] = [list(tensor) for tensor in store.add_model(model)]
             ir.save(model, folder / names[i])
         index = {
@@ -89,8 +91,8 @@ def _write(bundle: Bundle, device: Device, precision: Precision, folder: Path) -
     (folder / INDEX).write_text(json.dumps(index | {"sha256": key_digest(index)}))
 
 
-def _linked(bundle: Bundle, point: OperatingPoint) -> tuple[Any, int]:
-    """The sub-network of an operating point as a protobuf, and the MACs counted on it."""
+def _linked(bundle: Bundle, point: OperatingPoint, weight_bits: WeightBits | None) -> tuple[Any, int]:
+    """The sub-network of an operating point, and the MACs counted on it."""
     import onnx
     import onnx_ir as ir
 
@@ -99,8 +101,8 @@ def _linked(bundle: Bundle, point: OperatingPoint) -> tuple[Any, int]:
 
     where = f"{bundle.path}: blocks cannot be linked at u={point.u:g}"
     try:
-        linked = ir.to_proto(link(bundle, point.gates))
-        macs = graph_macs(linked)
+        linked = link(bundle, point.gates, weight_bits)
+        macs = graph_macs(ir.to_proto(linked))
     except BundleError as err:
         raise BundleError(f"{where}: {err}") from err
     except _UNLINKABLE as err:

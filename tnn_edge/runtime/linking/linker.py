@@ -14,13 +14,22 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from tnn_edge.bundle import BlockSpec, Bundle, TensorSpec
-from tnn_edge.runtime.linking.passes import FoldNormalisation, RemoveAbsentBranches, RemoveRepeatedRelu, SliceComponents
+from tnn_edge.bundle.quantisation import WeightBits
+from tnn_edge.runtime.linking.passes import (
+    FoldNormalisation,
+    RemoveAbsentBranches,
+    RemoveRepeatedRelu,
+    RoundWeights,
+    SliceComponents,
+)
 from tnn_edge.runtime.linking.passes.constants import FloatArray
 
 __all__ = ["absent_branches", "block_statistics", "link", "link_block", "link_blocks"]
 
 
-def link_blocks(bundle: Bundle, gates: Mapping[str, str]) -> Iterator[tuple[BlockSpec, ir.Model]]:
+def link_blocks(
+    bundle: Bundle, gates: Mapping[str, str], weight_bits: WeightBits | None = None
+) -> Iterator[tuple[BlockSpec, ir.Model]]:
     """Each block as the gate vector leaves it, in the order in which they run.
 
     A block of which nothing is left (a dense block without a layer) is passed over.
@@ -28,16 +37,21 @@ def link_blocks(bundle: Bundle, gates: Mapping[str, str]) -> Iterator[tuple[Bloc
     Args:
         bundle: an opened bundle.
         gates: gate -> bits, for every gate of the bundle.
+        weight_bits: to round the weights to, as `RoundWeights` does; None to leave them.
     """
     for block in bundle.manifest.blocks:
-        model = link_block(bundle, block, gates)
+        model = link_block(bundle, block, gates, weight_bits)
         if model is not None:
             yield block, model
 
 
-def link_block(bundle: Bundle, block: BlockSpec, gates: Mapping[str, str]) -> ir.Model | None:
+def link_block(
+    bundle: Bundle, block: BlockSpec, gates: Mapping[str, str], weight_bits: WeightBits | None = None
+) -> ir.Model | None:
     """One block as the gate vector leaves it, None where nothing is left; shapes at its borders to others are open."""
     model = ir.external_data.load_to_model(ir.load(bundle.path / block.file))
+    if weight_bits is not None:
+        RoundWeights(weight_bits)(model)
     FoldNormalisation(block_statistics(bundle, block, bundle.manifest.statistics_for(gates)))(model)
     if absent := absent_branches(block, gates):
         RemoveAbsentBranches(absent)(model)
@@ -52,11 +66,14 @@ def link_block(bundle: Bundle, block: BlockSpec, gates: Mapping[str, str]) -> ir
     return model
 
 
-def link(bundle: Bundle, gates: Mapping[str, str]) -> ir.Model:
-    """One model of the sub-network: input and output as the manifest names them, node names ``<block>/<node>``."""
+def link(bundle: Bundle, gates: Mapping[str, str], weight_bits: WeightBits | None = None) -> ir.Model:
+    """One model of the sub-network: input and output as the manifest names them, node names ``<block>/<node>``.
+
+    Arguments as in `link_blocks`.
+    """
     joined: ir.Model | None = None
     output: ir.Value | None = None
-    for block, model in link_blocks(bundle, gates):
+    for block, model in link_blocks(bundle, gates, weight_bits):
         _prefix_names(model.graph, block.name)
         if joined is None or output is None:
             joined = model

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Collection
 from typing import Final
 
-import onnx
 import onnx_ir as ir
 
 from tnn_edge.bundle import Bundle, OperatingPoint
@@ -18,7 +17,7 @@ from tnn_edge.runtime.machine import cpu_features
 
 __all__ = ["QUANTISER_VERSION", "quantise", "weight_bits"]
 
-QUANTISER_VERSION: Final = 1
+QUANTISER_VERSION: Final = 2
 """Raised whenever the output of `quantise` changes: part of the plan cache's key."""
 
 _DOT_PRODUCTS: Final = frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "avx_vnni_int8"})
@@ -40,16 +39,14 @@ def weight_bits(features: Collection[str] | None = None, architecture: str | Non
     return 8 if _DOT_PRODUCTS & set(cpu_features() if features is None else features) else 7
 
 
-def quantise(
-    linked: onnx.ModelProto, bundle: Bundle, point: OperatingPoint, bits: WeightBits | None = None
-) -> onnx.ModelProto:
+def quantise(linked: ir.Model, bundle: Bundle, point: OperatingPoint, bits: WeightBits) -> None:
     """Add quantisation to the linked graph of an operating point; weights have one scale for each output channel.
 
     Args:
-        linked: what `link` made of the bundle and the gates of the point; it is left as it is.
+        linked: what `link` made of the bundle, the gates of the point and the bits; rewritten in place.
         bundle: with ranges.
         point: of the bundle.
-        bits: of the weights; None for `weight_bits` of this machine.
+        bits: of the weights, as in `weight_bits`.
 
     Raises:
         BundleError: the bundle holds no ranges, unsound ones, or none for a value of the graph; weights that are not
@@ -63,12 +60,10 @@ def quantise(
     points = bundle.manifest.operating_points
     ranges = read_ranges(path, len(points))
     row = points.index(point)
-    model = ir.from_proto(linked)
     chosen: dict[str, tuple[float, float]] = {}
-    for name in quantised_values(model.graph):
+    for name in quantised_values(linked.graph):
         low, high = (float(end) for end in ranges[name][row]) if name in ranges else (math.nan, math.nan)
         if math.isnan(low):
             raise BundleError(f"{path}: no range for {name} at u={point.u:g}; calibrate the bundle again")
         chosen[name] = low, high
-    InsertQuantisation(chosen, weight_bits() if bits is None else bits)(model)
-    return ir.to_proto(model)
+    InsertQuantisation(chosen, bits)(linked)

@@ -9,7 +9,8 @@ way: with the statistics (mu_1, sigma_1) of u = 1 and s = sigma_1 / sigma_u, per
     norm_u(W x) = s (W' x + b')
 
 and s goes into the next convolution's input channels. Elsewhere (before an addition, after the stem) s goes into this
-convolution, whose weights then differ at points with statistics of their own.
+convolution, whose weights then differ at points with statistics of their own. Weights on integer levels take s
+themselves, too: it changes the scales of their output channels and leaves the levels as they are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from tnn_edge.runtime.linking.passes.constants import FloatArray, constant, set_constant
+from tnn_edge.runtime.linking.passes.round_weights import levels_of
 
 __all__ = ["FoldNormalisation"]
 
@@ -74,14 +76,14 @@ class FoldNormalisation(ir.passes.InPlacePass):
         bias = beta / scale - mean_u * factor
         if len(conv.inputs) == 3 and conv.inputs[2] is not None:
             bias = bias + constant(conv.inputs[2]) * factor
+        weight = conv.inputs[1]
+        assert weight is not None
         if not np.array_equal(scale, np.ones_like(scale)):
             consumer = _convolution_behind_relu(norm.outputs[0])
-            if consumer is not None:
+            if consumer is not None and levels_of(weight) is None:
                 _scale_inputs(consumer, scale)
             else:
                 factor, bias = factor * scale, bias * scale
-        weight = conv.inputs[1]
-        assert weight is not None
         set_constant(weight, (constant(weight) * factor[:, None, None, None]).astype(np.float32))
         new_bias = norm.inputs[2]
         assert new_bias is not None

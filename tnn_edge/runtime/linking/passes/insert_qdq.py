@@ -18,6 +18,13 @@ import onnx_ir as ir
 from tnn_edge.bundle.quantisation import WeightBits
 from tnn_edge.errors import BundleError
 from tnn_edge.runtime.linking.passes.constants import constant
+from tnn_edge.runtime.linking.passes.round_weights import (
+    LARGEST_LEVEL,
+    LEAST_SCALE,
+    Levels,
+    channel_axis,
+    levels_of,
+)
 
 __all__ = ["InsertQuantisation", "quantised_values"]
 
@@ -29,10 +36,9 @@ _RANGE_KEEPING: Final = frozenset({"Flatten", "MaxPool", "Reshape"})
 """What comes out was among what went in: one scale for both, so that the integers pass through as they are."""
 _CLIPPING: Final = frozenset({"Clip", "Relu"})
 """Follow an operator without rounding between: the lower end of the 8 bits does their work."""
-_LARGEST_LEVEL: Final[Mapping[WeightBits, int]] = {7: 64, 8: 127}
-_LEAST_SCALE: Final = 1e-12
-"""The product of two stays a normal float32."""
 _MOST_BIAS: Final = 2.0**30
+_SAME_LEVEL: Final = 1e-2
+"""Far above what float32 adds to a level, far below half a level."""
 _LARGEST_CONSTANT: Final = 1e9
 
 
@@ -40,8 +46,7 @@ class InsertQuantisation(ir.passes.InPlacePass):
     """Quantise convolutions, matrix products, sums, concatenations and pools; the graph's outputs stay float.
 
     Activations are uint8 with a zero point, one scale for each value; weights int8, symmetric, one scale for each
-    output channel, so that an operating point that keeps fewer channels, or scales them, keeps the bytes of the others;
-    biases int32.
+    output channel, on the levels that `RoundWeights` chose where it did; biases int32.
 
     Args:
         ranges: name of a value -> least and largest number that its 8 bits shall tell apart, for each of
@@ -70,10 +75,10 @@ class InsertQuantisation(ir.passes.InPlacePass):
     def _quantise_constants(self, graph: ir.Graph, node: ir.Node, input_scale: float) -> None:
         weight = _finite(node.inputs[1])
         bias = _finite(node.inputs[2]) if len(node.inputs) > 2 else None
-        axis = _channel_axis(node)
+        axis = channel_axis(node)
         others = tuple(i for i in range(weight.ndim) if i != axis)
-        level = _LARGEST_LEVEL[self.weight_bits]
-        scale = np.maximum(np.abs(weight).max(axis=others) / level, _LEAST_SCALE)
+        level = LARGEST_LEVEL[self.weight_bits]
+        scale = np.maximum(_scale(weight, levels_of(node.inputs[1]), others, level), LEAST_SCALE)
         if bias is not None:  # a channel of almost no weight, whose bias would not fit in 32 bits
             scale = np.maximum(scale, np.abs(bias) / (input_scale * _MOST_BIAS))
         scale = scale.astype(np.float32).astype(np.float64)
@@ -137,9 +142,17 @@ def _behind_clipping(value: ir.Value) -> ir.Value:
     return value
 
 
-def _channel_axis(node: ir.Node) -> int:
-    """Axis of the weight that counts output channels."""
-    return 1 if node.op_type == "Gemm" and not node.attributes.get_int("transB", 0) else 0
+def _scale(weight: Doubles, levels: Levels | None, others: tuple[int, ...], largest: int) -> Doubles:
+    """Of each output channel: what its levels are times, or from its largest weight where no one number is."""
+    reach: Doubles = np.abs(weight).max(axis=others)
+    own = reach / largest
+    if levels is None:
+        return own
+    known = reach / np.maximum(np.abs(levels).max(axis=others), 1)
+    steps = weight / np.expand_dims(np.maximum(known, LEAST_SCALE), others)
+    off_level = np.abs(np.abs(steps) - np.abs(levels)).max(axis=others)
+    scale: Doubles = np.where(off_level < _SAME_LEVEL, known, own)
+    return scale
 
 
 def _finite(value: ir.Value | None) -> Doubles:
@@ -153,7 +166,7 @@ def _finite(value: ir.Value | None) -> Doubles:
 def _scale_and_zero_point(low: float, high: float) -> tuple[np.float32, np.uint8]:
     """Of 256 levels from low to high, one of which is zero."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32(max((high - low) / 255, _LEAST_SCALE))
+    scale = np.float32(max((high - low) / 255, LEAST_SCALE))
     return scale, np.uint8(min(round(-low / float(scale)), 255))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from tnn_edge.bundle import Slice, TensorSpec
 from tnn_edge.runtime.linking.passes.constants import FloatArray, constant, set_constant
+from tnn_edge.runtime.linking.passes.round_weights import levels_of, set_levels
 
 __all__ = ["SliceComponents"]
 
@@ -42,15 +44,20 @@ class SliceComponents(ir.passes.InPlacePass):
 
     def _slice(self, value: ir.Value, spec: TensorSpec) -> bool:
         array = full = constant(value)
+        levels = levels_of(value)
         for axis_slice in spec.slices:
             bits = self.gates[axis_slice.gate][: axis_slice.components]
             if "0" in bits:
-                array = _sliced(array, axis_slice, bits)
+                kept = _kept(axis_slice, bits)
+                array = _scaled(np.take(array, kept, axis=axis_slice.axis), axis_slice, bits)
+                levels = None if levels is None else np.take(levels, kept, axis=axis_slice.axis)
             if not array.shape[axis_slice.axis]:
                 raise ValueError(f"{value.name} is sliced by {axis_slice.gate}, of which no component is on")
         if array is full:
             return False
         set_constant(value, array)
+        if levels is not None:
+            set_levels(value, levels)
         if spec.group_of is not None:
             bits = self.gates[spec.group_of]
             for use in value.uses():
@@ -59,17 +66,20 @@ class SliceComponents(ir.passes.InPlacePass):
         return True
 
 
-def _sliced(array: FloatArray, axis_slice: Slice, bits: str) -> FloatArray:
-    """One axis without the components that are off; bits are those of the components on this axis."""
+def _kept(axis_slice: Slice, bits: str) -> npt.NDArray[np.intp]:
+    """Entries of one axis that belong to no component that is off; bits are those of the components on this axis."""
     on = np.flatnonzero([bit == "1" for bit in bits])
     gated = np.add.outer(on * axis_slice.channels, np.arange(axis_slice.channels)).ravel() + axis_slice.ungated
-    kept = np.concatenate([np.arange(axis_slice.ungated), gated]).astype(np.intp)
-    array = np.take(array, kept, axis=axis_slice.axis)
-    if axis_slice.scaled and len(on):
-        factors = np.ones(len(kept), dtype=np.float32)
-        factors[axis_slice.ungated :] = len(bits) / len(on)
-        array = array * factors.reshape([-1 if axis == axis_slice.axis else 1 for axis in range(array.ndim)])
-    return array
+    return np.concatenate([np.arange(axis_slice.ungated), gated]).astype(np.intp)
+
+
+def _scaled(array: FloatArray, axis_slice: Slice, bits: str) -> FloatArray:
+    """A sliced array with its gated entries times components offered over components on, where the slice says so."""
+    if not axis_slice.scaled or "1" not in bits:
+        return array
+    factors = np.ones(array.shape[axis_slice.axis], dtype=np.float32)
+    factors[axis_slice.ungated :] = len(bits) / bits.count("1")
+    return array * factors.reshape([-1 if axis == axis_slice.axis else 1 for axis in range(array.ndim)])
 
 
 def _forget_shapes(graph: ir.Graph) -> None:
