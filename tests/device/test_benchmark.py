@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.device.calibrated import calibrated_copy
 from tnn_edge import Engine
 from tnn_edge.cli.main import main
 from tnn_edge.errors import BundleError, PlanError, ThrottleRangeError, VerificationError
@@ -20,8 +21,8 @@ from tnn_edge.runtime.measuring.benchmark import Benchmark, PointTiming, benchma
 from tnn_edge.runtime.vectors.stepwise import Stepwise
 
 POINT_KEYS = {
-    "u", "macs", "utilisation", "latency_p50_ms", "latency_p95_ms", "against_static", "against_chained",
-    "against_stepwise", "after_switch"
+    "u", "macs", "utilisation", "latency_p50_ms", "latency_p95_ms", "against_static", "against_float32",
+    "against_chained", "against_stepwise", "after_switch"
 }  # fmt: skip
 
 
@@ -195,7 +196,7 @@ def test_a_benchmark_is_plain_values() -> None:
         "points": [
             {
                 "u": 0.5, "macs": 7, "utilisation": 0.4, "latency_p50_ms": 1.0, "latency_p95_ms": 2.0,
-                "against_static": 1.01, "against_chained": None,
+                "against_static": 1.01, "against_float32": None, "against_chained": None,
                 "against_stepwise": None, "after_switch": None,
             }
         ],
@@ -210,6 +211,7 @@ def test_the_command_prints_the_ratios(
     code, out, err = command(capsys, monkeypatch, str(engine.bundle.path), *options)
     assert (code, err) == (0, "")
     assert "/ static" in out
+    assert "/ float32" not in out  # columns of what was not timed
     assert "0.5000" in out
     code, out, err = command(capsys, monkeypatch, str(engine.bundle.path), *options, "--json")
     assert (code, err) == (0, "")
@@ -218,6 +220,21 @@ def test_the_command_prints_the_ratios(
     assert row["against_static"] > 0
     assert row["against_stepwise"] > 0
     assert row["after_switch"] is None
+
+
+def test_float32_is_timed_beside_int8(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = calibrated_copy(tiny_bundle, tmp_path / "int8").path
+    options = [str(bundle), "--device", "cpu", "--rounds", "2", "--u", "0.5", "--float32"]
+    code, out, err = command(capsys, monkeypatch, *options, "--precision", "int8", "--json")
+    assert (code, err) == (0, "")
+    timed = json.loads(out)
+    assert timed["machine"]["precision"] == "int8"
+    assert timed["points"][0]["against_float32"] > 0
+    code, out, err = command(capsys, monkeypatch, *options)
+    assert (code, out) == (2, "")
+    assert "it compares with int8; add --precision int8" in " ".join(err.replace("│", " ").split())
 
 
 def test_the_help_says_which_settings_are_timed(

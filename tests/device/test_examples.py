@@ -52,3 +52,10 @@ def test_every_camera_runs_on_a_test_picture(name: str, examples: Path, tnn_edge
         assert 1 <= len(lines) == len(rows_of(examples / "results" / "frames.db", "frames")) <= 5
         assert all(0.0 <= line["u"] <= 1.0 and line["observed"]["lux"] is not None for line in lines)
         assert (examples / "results" / "page.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_network_of_the_demo_is_verified(precision: str, tnn_edge_command: Command) -> None:
+    code, out, err = tnn_edge_command("verify", str(EXAMPLES / "demo" / "bundle"), "--precision", precision)
+    assert (code, err) == (0, "")
+    assert "11 operating points verified" in out

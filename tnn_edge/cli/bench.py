@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +44,9 @@ def bench(
             help="Throttle setting; repeatable. By default all points, with --against only those of its files."
         ),
     ] = None,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Also time float32, to compare --precision int8 with.")
+    ] = False,
     chained: Annotated[bool, typer.Option("--chained", help="Also time one session per block, for contrast.")] = False,
     stepwise: Annotated[
         bool, typer.Option("--stepwise", help="Also time random gate vectors of the same size, which have no plan.")
@@ -68,15 +73,23 @@ def bench(
     static = dict(_static(text) for text in against or [])
     if switches is not None:
         for option in filter(
-            lambda option: is_given(context, option), ("against", "u", "chained", "stepwise", "rounds")
+            lambda option: is_given(context, option), ("against", "u", "float32", "chained", "stepwise", "rounds")
         ):
             raise typer.BadParameter(f"it goes without --{option}", param_hint="--switches")
-    settings = tnn_edge.SessionSettings(threads=threads)
-    with tnn_edge.load(
-        bundle, device.value, settings=settings, precision=precision.value, max_resident_mb=max_resident_mb
-    ) as engine:
+    if float32 and precision is PrecisionChoice.float32:
+        raise typer.BadParameter("it compares with int8; add --precision int8", param_hint="--float32")
+    load = partial(
+        tnn_edge.load,
+        bundle,
+        device.value,
+        settings=tnn_edge.SessionSettings(threads=threads),
+        max_resident_mb=max_resident_mb,
+    )
+    with load(precision=precision.value) as engine, load() if float32 else nullcontext() as other:
         if switches is None:
-            timed = benchmark(engine, dial=u, static=static, chained=chained, stepwise=stepwise, rounds=rounds)
+            timed = benchmark(
+                engine, dial=u, static=static, float32=other, chained=chained, stepwise=stepwise, rounds=rounds
+            )
             _print_points(timed, engine.manifest.name, as_json=as_json)
         else:
             _print_switching(time_switching(engine, switches), engine.manifest.name, as_json=as_json)
@@ -86,6 +99,14 @@ def _print_points(timed: Benchmark, name: str, *, as_json: bool) -> None:
     if as_json:
         print_json(timed.as_json())
         return
+    ratios = {
+        "/ static": [p.against_static for p in timed.points],
+        "/ float32": [p.against_float32 for p in timed.points],
+        "/ chained": [p.against_chained for p in timed.points],
+        "/ stepwise": [p.against_stepwise for p in timed.points],
+        "switch / steady": [p.after_switch for p in timed.points],
+    }
+    measured = {heading: column for heading, column in ratios.items() if any(column)}
     rows = [
         [
             f"{p.u:.4f}",
@@ -93,21 +114,11 @@ def _print_points(timed: Benchmark, name: str, *, as_json: bool) -> None:
             f"{p.utilisation:.3f}",
             f"{p.latency_p50_ms:.3f}",
             f"{p.latency_p95_ms:.3f}",
+            *(_shown(column[i]) for column in measured.values()),
         ]
-        + [_shown(r) for r in (p.against_static, p.against_chained, p.against_stepwise, p.after_switch)]
-        for p in timed.points
+        for i, p in enumerate(timed.points)
     ]
-    headings = [
-        "u",
-        "MMAC",
-        "utilisation",
-        "p50 ms",
-        "p95 ms",
-        "/ static",
-        "/ chained",
-        "/ stepwise",
-        "switch / steady",
-    ]
+    headings = ["u", "MMAC", "utilisation", "p50 ms", "p95 ms", *measured]
     print_table(headings, rows, title=_where(name, timed.machine))
 
 

@@ -1,4 +1,4 @@
-"""Time a bundle against static exports, chained per-block sessions and vectors without a plan, interleaved."""
+"""Time a bundle against float32, static exports, chained per-block sessions and vectors without a plan, interleaved."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class PointTiming:
 
     Attributes:
         against_static: median over rounds of linked time over static time of the same round, None without a file.
+        against_float32: the same over the plan in float32, of an engine in int8.
         against_chained: the same over one session per block, chained.
         against_stepwise: the same over random gate vectors that leave as much on at every gate, and have no plan.
         after_switch: median of the first run after another operating point ran, over the steady median;
@@ -48,6 +49,7 @@ class PointTiming:
     latency_p50_ms: float
     latency_p95_ms: float
     against_static: float | None = None
+    against_float32: float | None = None
     against_chained: float | None = None
     against_stepwise: float | None = None
     after_switch: float | None = None
@@ -141,6 +143,7 @@ def benchmark(
     *,
     dial: Sequence[float] | None = None,
     static: Mapping[float, Path] | None = None,
+    float32: Engine | None = None,
     chained: bool = False,
     stepwise: bool = False,
     rounds: int = 200,
@@ -151,6 +154,7 @@ def benchmark(
         engine: a loaded bundle.
         dial: throttle settings; by default every operating point.
         static: u -> plain ONNX file of the sub-network there (``python -m export.static``); its u join the dial.
+        float32: the same bundle in float32, to be timed too.
         chained: also time one session per block, in float32 whatever the engine's precision.
         stepwise: also time gate vectors that have no plan, on the CPU and in float32.
         rounds: passes over all settings.
@@ -163,13 +167,15 @@ def benchmark(
     static = static or {}
     settings = sorted({*(dial if dial is not None else [p.u for p in engine.points] if not static else []), *static})
     wanted = [engine.point_at(u) for u in settings]
-    bring_in(engine, wanted)
-    check_resident(engine, wanted)
+    for each in (engine, *([float32] if float32 else [])):
+        bring_in(each, wanted)
+        check_resident(each, wanted)
     x = engine.bundle.golden[0][:1].copy()
     linked: dict[float, Run] = {u: partial(engine.run_point, x, engine.point_at(u)) for u in settings}
     compared: dict[str, dict[float, Run]] = {
         "linked": linked,
         "static": {u: _static(engine, path, engine.point_at(u)) for u, path in static.items()},
+        "float32": {u: partial(float32.run_point, x, float32.point_at(u)) for u in settings} if float32 else {},
         "chained": {u: partial(_Chained(engine, engine.point_at(u)).run, x) for u in settings if chained},
         "stepwise": {},
     }
@@ -178,7 +184,7 @@ def benchmark(
         vectors = Stepwise(engine.bundle, engine.device, engine.settings)
         n = 2 * (_WARM_UP + rounds)
         compared["stepwise"] = {u: partial(_Vectors(vectors, engine.point_at(u), n).run, x) for u in settings}
-    any_other = static or chained or stepwise
+    any_other = static or float32 or chained or stepwise
     with no_collection():
         switching = [_pairs(linked, settings) for _ in range(_WARM_UP + rounds)][_WARM_UP:]
         laps = [_lap(compared, settings) for _ in range(_WARM_UP + rounds)][_WARM_UP:] if any_other else []
@@ -222,6 +228,7 @@ def _point(
         latency_p50_ms=statistics.median(steady),
         latency_p95_ms=float(np.percentile(steady, 95)),
         against_static=_ratio(laps, u, "static"),
+        against_float32=_ratio(laps, u, "float32"),
         against_chained=_ratio(laps, u, "chained"),
         against_stepwise=_ratio(laps, u, "stepwise"),
         after_switch=statistics.median(pair[u][0] for pair in switching) / statistics.median(steady)
