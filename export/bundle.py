@@ -133,7 +133,7 @@ def export_bundle(
     with finished_folder(out, overwrite=overwrite) as folder:
         use_point(network, table, len(points) - 1)
         blocks = export_blocks(network, description.image_size, folder)
-        if table is not None:
+        if table is not None and len(table) > 1:  # the last row is the blocks' own
             np.savez(folder / STATISTICS, **_statistics_arrays(table[:-1]))
         vectors = [gates for _, gates in points]
         gate = _gate_network(network.schedule)

@@ -190,6 +190,20 @@ def test_shared_statistics_are_not_stored_again(shared: Exported) -> None:
     assert "statistics.npz" not in bundle.manifest.files
 
 
+def test_network_of_one_operating_point_has_the_statistics_of_its_blocks(tmp_path: Path) -> None:
+    recipe = small_recipe()
+    sizes = {"channels": [8], "convolutions": [1], "hidden": [8], "n_components": 1, "image_size": 16, "n_classes": 4}
+    network = recipe.network.model_copy(update={"architecture": "vgg", "sizes": sizes})
+    write_untrained(recipe.model_copy(update={"network": network}), tmp_path / "run")
+    export_bundle(tmp_path / "run", tmp_path / "bundle")
+    bundle = open_bundle(tmp_path / "bundle")
+    check_structure(bundle)
+    assert [(point.u, point.statistics) for point in bundle.manifest.operating_points] == [(0.0, None)]
+    inputs, outputs = bundle.golden
+    model = linked_model(bundle, load_network(tmp_path / "run").schedule.vector(1.0)).SerializeToString()
+    assert_close(run_onnx(model, torch.from_numpy(inputs)), outputs[0])
+
+
 # --- cost and shared weights
 
 
