@@ -18,7 +18,7 @@ from onnxscript import optimizer
 
 from export.sub_network import SubNetwork
 from tnn_edge.cli.program import program
-from tnn_edge.nn.checkpoint import load_network, operating_points, read_run, read_statistics_table, use_point
+from tnn_edge.nn.checkpoint import load_network, operating_points, point_at, read_run, read_statistics_table, use_point
 from tnn_edge.throttle import check_throttle
 from tnn_edge.whole_file import check_writable, make_folder
 
@@ -40,7 +40,7 @@ def export_static(run: Path, u: float, out: Path) -> None:
     description = read_run(run)
     network = load_network(run)
     points = operating_points(description, network)
-    index = max(i for i, (lowest, _) in enumerate(points) if lowest <= u)
+    index = point_at(points, u)
     use_point(network, read_statistics_table(run, network), index)
     x = torch.zeros(1, 3, description.image_size, description.image_size)
     with warnings.catch_warnings():

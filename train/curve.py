@@ -19,7 +19,7 @@ from rich.progress import track
 
 from tnn_edge.cli.program import program
 from tnn_edge.errors import RunError
-from tnn_edge.nn.checkpoint import load_network, operating_points, read_run, read_statistics_table, use_point
+from tnn_edge.nn.checkpoint import load_network, operating_points, point_at, read_run, read_statistics_table, use_point
 from tnn_edge.nn.data_folder import read_split
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.evaluation import Evaluation, evaluate
@@ -53,7 +53,7 @@ def throttle_curve(run: Path, data: ImageSet | ImageTree) -> dict[str, Any]:
     measured: dict[int, Evaluation] = {}
     rows = []
     for u in track(DIAL, description.name, console=Console(stderr=True)):
-        index = max(i for i, (lowest, _) in enumerate(points) if lowest <= u)
+        index = point_at(points, u)
         lowest, gates = points[index]
         if index not in measured:
             use_point(network, table, index)

@@ -26,6 +26,7 @@ from tnn_edge.errors import DatasetError, InputError, RunError
 from tnn_edge.nn.checkpoint import (
     load_network,
     operating_points,
+    point_at,
     read_checkpoint,
     read_run,
     read_statistics_table,
@@ -347,6 +348,11 @@ def test_recipe_decides_how_many_operating_points_have_statistics(tmp_path: Path
     table = read_statistics_table(tmp_path / "run", network)
     assert table is not None
     assert len(table) == len(network.schedule.operating_points(3, 3)) == 3 < len(network.schedule.operating_points())
+
+
+def test_throttle_selects_the_last_point_that_opens_at_or_below_it() -> None:
+    points = [(u, {"b": (1,)}) for u in (0.0, 0.25, 0.5)]
+    assert [point_at(points, u) for u in (0.0, 0.2499, 0.25, 0.4999, 0.5, 1.0)] == [0, 0, 1, 1, 2, 2]
 
 
 def write_tree(root: Path, data: ImageSet) -> Path:

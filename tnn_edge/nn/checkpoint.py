@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ __all__ = [
     "load_network",
     "load_weights",
     "operating_points",
+    "point_at",
     "read_checkpoint",
     "read_run",
     "read_statistics_table",
@@ -228,6 +230,11 @@ def operating_points(description: RunDescription, network: ThrottleableNetwork) 
         raise RunError(
             f"the recipe in {_RUN} of {description.name} has a damaged seed or throttle.points: {err}"
         ) from err
+
+
+def point_at(points: Sequence[tuple[float, GateVector]], u: float) -> int:
+    """Which of the operating points u selects: the last that opens at or below it."""
+    return bisect_right(points, u, key=lambda point: point[0]) - 1
 
 
 def write_statistics_table(run: Path, table: Sequence[Statistics]) -> None:
