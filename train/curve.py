@@ -100,11 +100,13 @@ def main(
 ) -> None:
     """Measure and draw the throttle curve of a run."""
     runs = [run] if naive is None else [run, naive]
-    sizes = [read_run(each).image_size for each in runs]
-    if len(set(sizes)) > 1:
-        raise RunError(f"{run} sees images of {sizes[0]} pixels, {naive} of {sizes[1]}; compare runs of one size")
-    short_side = read_run(run).short_side
-    images = read_split(data, "test", image_size=sizes[0], short_side=short_side, workers=workers)
+    (image_size, short_side), *others = ((of.image_size, of.short_side) for of in map(read_run, runs))
+    if others and others[0] != (image_size, short_side):
+        raise RunError(
+            f"{run} sees images of {image_size} pixels (short_side {short_side}), {naive} of {others[0][0]} "
+            f"({others[0][1]}); compare runs that see the same"
+        )
+    images = read_split(data, "test", image_size=image_size, short_side=short_side, workers=workers)
     curves = [throttle_curve(each, images) for each in runs]
     write_whole(run / "curve.json", (json.dumps({"curves": curves}, indent=1) + "\n").encode(), "run folder")
     draw_curves(curves, run / "curve.png")

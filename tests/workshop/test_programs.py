@@ -128,7 +128,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (train.classifier.main, ["--recipe", "good.toml", "--out", "done", "--data", "tree"], "already holds a run"),
         (train.classifier.main, ["--recipe", "five.toml", "--out", "r", "--data", "tree"], "5 classes, the data 4"),
         (train.curve.main, ["none", "--data", "tree"], "none is not a training run"),
-        (train.curve.main, ["done", "--data", "tree", "--naive", "small"], "sees images of 16 pixels, small of 8"),
+        (train.curve.main, ["done", "--data", "tree", "--naive", "small"], "(short_side None), small of 8 (None); "),
+        (train.curve.main, ["done", "--data", "tree", "--naive", "cut"], "(short_side None), cut of 16 (20); compare"),
         (export.__main__.main, ["none", "--out", "b"], "none is not a training run"),
         (export.__main__.main, ["done", "--out", "tree"], "tree exists; choose another --out"),
         (export.__main__.main, ["done", "--out", "b", "--data", "none"], "none does not exist"),
@@ -147,6 +148,7 @@ def test_mistake_ends_with_one_line_and_code_1(
     write_recipe(tmp_path / "five.toml", n_classes=5)
     (tmp_path / "done").symlink_to(resnet_d.run)
     write_run(tmp_path / "small", dataclasses.replace(read_run(resnet_d.run), image_size=8))
+    write_run(tmp_path / "cut", dataclasses.replace(read_run(resnet_d.run), short_side=20))
     assert call(main, *args, monkeypatch=monkeypatch) == 1
     if main is train.classifier.main and "tree" in args:  # it has told before what it read
         stderr = capsys.readouterr().err.splitlines()
