@@ -201,6 +201,22 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
+def test_statistics_of_an_untrained_run_do_not_outlive_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, data, run = small_recipe("resnet_d"), colours(160), tmp_path / "run"
+    write_untrained(recipe, run, data)
+    assert read_statistics_table(run, load_network(run)) is not None
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4 + 2)  # in the second epoch
+        with pytest.raises(KeyboardInterrupt, match="Ctrl-C"):
+            train(recipe, data, run, resume=True)
+    with pytest.raises(RunError, match=r"statistics\.safetensors is missing; finish the training \(--resume\)"):
+        read_statistics_table(run, load_network(run))
+    train(recipe, data, run, resume=True)
+    assert read_statistics_table(run, load_network(run)) is not None
+
+
 def test_resuming_where_there_is_no_run_starts_one(tmp_path: Path) -> None:
     train(small_recipe("resnet_d", epochs=1), colours(96), tmp_path / "run", resume=True)
     assert load_network(tmp_path / "run").schedule.sizes

@@ -149,11 +149,19 @@ def read_run(run: Path) -> RunDescription:
 def write_checkpoint(
     run: Path, network: ThrottleableNetwork, *, extra: Mapping[str, Tensor], progress: Mapping[str, Any]
 ) -> None:
-    """Store the weights, further tensors and a JSON-able record of progress, as one file."""
+    """Store the weights, further tensors and a JSON-able record of progress, as one file.
+
+    Statistics of the operating points that lie there go: they are those of other weights.
+    """
     tensors = {_NETWORK + name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     tensors |= {name: tensor.contiguous() for name, tensor in extra.items()}
     metadata = {"progress": json.dumps(dict(progress))}
-    _replace(run / _CHECKPOINT, lambda path: save_file(tensors, str(path), metadata=metadata))
+
+    def write(path: Path) -> None:
+        save_file(tensors, str(path), metadata=metadata)
+        (run / _STATISTICS).unlink(missing_ok=True)
+
+    _replace(run / _CHECKPOINT, write)
 
 
 def has_checkpoint(run: Path) -> bool:
