@@ -53,11 +53,20 @@ class ThrottleSettings(Settings):
     draw: Draw
     statistics: Literal["shared", "per_point"]
     """Whose normalisation statistics the operating points use. ``per_point`` re-estimates them at the end of training;
-    the sandwich answers at chance without."""
+    the sandwich, whose running statistics are those of u = 1, must have it."""
     statistics_images: int = Field(4096, gt=0)
     """Training images (without crop and flip) over which they are re-estimated."""
     points: int | None = Field(None, ge=2, le=1025)
     """Settings i / (points - 1) of the dial that become operating points; None: each at which a gate changes."""
+
+    @model_validator(mode="after")
+    def _check_statistics(self) -> ThrottleSettings:
+        if self.draw.kind == "sandwich" and self.statistics == "shared":
+            raise ValueError(
+                "the sandwich gathers statistics at u = 1 alone, and answers badly by them below; "
+                "set statistics = 'per_point'"
+            )
+        return self
 
 
 class LightSettings(Settings):
@@ -139,6 +148,16 @@ class Recipe(Settings):
     optimiser: Optimiser
     learning_rate: LearningRate
 
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Recipe:
+        rate, epochs = self.learning_rate, self.training.epochs
+        if rate.kind == "warmup_cosine" and rate.warmup_epochs >= epochs:
+            raise ValueError(
+                f"learning_rate.warmup_epochs {rate.warmup_epochs:g} must be below training.epochs {epochs}: "
+                "the rate is to fall again"
+            )
+        return self
+
     def with_weights(self, weights: str | None) -> Recipe:
         """The recipe that starts from other weights; None leaves them."""
         if weights is None:
@@ -169,4 +188,5 @@ def _fault(error: Mapping[str, Any]) -> str:
     message = error["msg"]
     if error["type"] == "union_tag_not_found" or (error["type"] == "dict_type" and error["loc"][-1] in _CHOICES):
         message = f'must be a table that names its kind, such as {{ kind = "..." }}, got {error["input"]!r}'
-    return f"{'.'.join(map(str, error['loc']))}: {message.removeprefix('Value error, ')}"
+    key, message = ".".join(map(str, error["loc"])), message.removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message

@@ -74,6 +74,7 @@ MIXTURE = '{ kind = "mixture", share_at_one = 0.5, rest = { kind = "uniform" } }
 SGD, RATE = 'kind = "sgd"', 'kind = "warmup_cosine"\nhighest = 0.1'
 RESTARTS = 'kind = "warm_restarts"\nhighest = 0.1'
 SHARED = 'statistics = "shared"'
+SANDWICH = 'draw = { kind = "sandwich", smallest_u = 0.25, student_weight = 0.5, u = { kind = "beta", a = 2, b = 1 } }'
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ SHARED = 'statistics = "shared"'
     [
         (DRAW, '{ kind = "none" }'),
         (DRAW, '{ kind = "per_example" }'),
-        (DRAW, '{ kind = "sandwich", smallest_u = 0.25, student_weight = 0.5, u = { kind = "beta", a = 2, b = 1 } }'),
+        (f"draw = {DRAW}\n{SHARED}", f"{SANDWICH}\nstatistics = 'per_point'"),
         (U, '{ kind = "uniform", low = 0.25, high = 0.75 }'),
         (U, '{ kind = "annealed", fall_per_epoch = 0.05 }'),
         (U, '{ kind = "beta", a = 0.5, b = 2.0 }'),
@@ -152,6 +153,7 @@ TABLE = r"must be a table that names its kind, such as \{ kind = \"...\" \}, got
         (DRAW, '{ kind = "sandwich", smallest_u = 1.0 }', r"throttle\.draw\.sandwich\.smallest_u: .* less than 1"),
         (DRAW, '{ kind = "sandwich", student_weight = 0 }', "draw.sandwich.student_weight: .* greater than 0"),
         (DRAW, '{ kind = "sandwich", student_weight = inf }', r"sandwich\.student_weight: .* a finite number"),
+        (f"draw = {DRAW}", SANDWICH, r"throttle: .*at u = 1 alone, .* below; set statistics = 'per_point'"),
         # distributions
         (U, '{ kind = "normal" }', r"u: .*" + KINDS + "'uniform', 'annealed', 'beta', 'mixture'"),
         (U, "0.5", r"throttle\.draw\.per_example\.u: " + TABLE + "0.5"),
@@ -191,6 +193,14 @@ def test_fault_names_file_and_key(tmp_path: Path, good: str, bad: str, message: 
     assert good in GOOD
     with pytest.raises(RunError, match=r"recipe\.toml: .*" + message):
         read_recipe(written(tmp_path, GOOD.replace(good, bad)))
+
+
+def test_warm_up_that_lasts_as_long_as_the_training_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD + "warmup_epochs = 2.0")
+    message = r"toml: learning_rate\.warmup_epochs 2 must be below training\.epochs 2: the rate is to fall again$"
+    with pytest.raises(RunError, match=message):
+        read_recipe(path)
+    assert read_recipe(written(tmp_path, GOOD + "warmup_epochs = 1.9")).training.epochs == 2
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def run_training(draw: str, group: Processes) -> dict[str, Tensor]:
         {
             "name": "two_processes",
             "network": {"architecture": "resnext_w", "sizes": {**SIZES, "n_classes": 4}},
-            "throttle": {"draw": DRAWS[draw], "statistics": "shared"},
+            "throttle": {"draw": DRAWS[draw], "statistics": "per_point"},
             "data": {
                 "image_size": 8, "mean": [0.5] * 3, "std": [0.25] * 3, "crop_padding": 1,
                 "light": {"lux": [10.0, 1000.0], "share": 0.5},
