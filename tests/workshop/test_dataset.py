@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import pickle
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -48,11 +47,11 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
-def zipped(tree: Path, path: Path, compression: int = zipfile.ZIP_DEFLATED) -> Path:
+def zipped(tree: Path, path: Path, compression: int = zipfile.ZIP_DEFLATED, within: str = "") -> Path:
     path.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(path, "w", compression) as archive:
         for file in sorted(tree.rglob("*.png")):
-            archive.write(file, file.relative_to(tree))
+            archive.write(file, within / file.relative_to(tree))
     return path.parent
 
 
@@ -80,11 +79,17 @@ def test_zip_of_a_tree_is_read_like_the_tree(tree: Path, tmp_path: Path) -> None
 
 
 def test_tree_over_several_zips_is_one_set(tree: Path, tmp_path: Path) -> None:
+    for label in LABELS:
+        zipped(tree / "train" / label, tmp_path / "zips" / f"{label}.zip", within=f"train/{label}")
+    assert_is_the_training_split(load_images(tmp_path / "zips", "train", image_size=8))
+
+
+def test_image_that_is_in_two_zips_is_refused(tree: Path, tmp_path: Path) -> None:
     zipped(tree, tmp_path / "zips" / "a.zip")
-    for split in ("train", "test"):
-        shutil.rmtree(tree / split / "cat")
-    folder = zipped(tree, tmp_path / "zips" / "b.zip")
-    assert len(load_images(folder, "train", image_size=8)) == 6 + 3
+    folder = zipped(tree / "train" / "dog", tmp_path / "zips" / "b.zip", within="train/dog")
+    with pytest.raises(DatasetError, match=r"^train/dog/0\.png is in .*/a\.zip and in .*/b\.zip; remove one of them$"):
+        load_images(folder, "train", image_size=8)
+    assert len(load_images(folder, "test", image_size=8)) == 2
 
 
 def test_files_that_are_no_images_of_a_class_are_left_out(tree: Path) -> None:
@@ -93,6 +98,15 @@ def test_files_that_are_no_images_of_a_class_are_left_out(tree: Path) -> None:
     (tree / "train" / "cat" / "deeper").mkdir()
     (tree / "train" / "cat" / "deeper" / "0.png").write_bytes(b"too deep")
     assert_is_the_training_split(load_images(tree, "train", image_size=8))
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "__MACOSX"])
+@pytest.mark.parametrize("is_zip", [False, True], ids=["tree", "zip"])
+def test_hidden_folder_is_no_class(tree: Path, tmp_path: Path, hidden: str, is_zip: bool) -> None:
+    (tree / "train" / hidden).mkdir()
+    (tree / "train" / hidden / "0.png").write_bytes(png(pixels(60)))
+    folder = zipped(tree, tmp_path / "zips" / "all.zip") if is_zip else tree
+    assert_is_the_training_split(load_images(folder, "train", image_size=8))
 
 
 def test_images_of_another_size_are_resized(tree: Path) -> None:
@@ -140,7 +154,9 @@ def test_damaged_zip_is_named(tree: Path, tmp_path: Path, damage: str) -> None:
     folder = zipped(tree, tmp_path / "zips" / "data.zip")
     whole = (folder / "data.zip").read_bytes()
     (folder / "data.zip").write_bytes(b"no zip at all" if damage == "no zip" else whole[: len(whole) // 2])
-    with pytest.raises(DatasetError, match=r"data\.zip: not a readable zip \(File is not a zip file\)"):
+    with pytest.raises(
+        DatasetError, match=r"data\.zip: not a readable zip \(File is not a zip file\); make it anew, or unpack"
+    ):
         load_images(folder, "train", image_size=8)
 
 
@@ -153,8 +169,48 @@ def test_damage_inside_a_zip_is_named(tree: Path, tmp_path: Path, compression: i
     start = member.header_offset + 30 + len(member.filename)  # a local header has 30 bytes and the name
     whole[start : start + 20] = b"\xff" * 20
     (folder / "data.zip").write_bytes(whole)
-    with pytest.raises(DatasetError, match=r"data\.zip: train/dog/1\.png is damaged"):
+    with pytest.raises(DatasetError, match=r"data\.zip: train/dog/1\.png is damaged \(.*\); make the zip anew"):
         load_images(folder, "train", image_size=8)
+
+
+def rewritten(path: Path, field: int, value: int) -> None:
+    """A zip whose every member has two bytes of its header changed, here and in the directory at the end."""
+    whole = bytearray(path.read_bytes())
+    for signature, start in ((b"PK\x03\x04", field), (b"PK\x01\x02", field + 2)):  # the directory has a field more
+        at = whole.find(signature)
+        while at >= 0:
+            whole[at + start : at + start + 2] = value.to_bytes(2, "little")
+            at = whole.find(signature, at + 1)
+    path.write_bytes(whole)
+
+
+VERSION_NEEDED, FLAGS, COMPRESSION = 4, 6, 8  # bytes from the start of a local header
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (FLAGS, 1, r"train/cat/0\.png cannot be unpacked \(.* is encrypted, .*\); zip it anew, deflated and without a"),
+        (COMPRESSION, 97, r"train/cat/0\.png cannot be unpacked \(That compression method is not supported\); zip it"),
+        (COMPRESSION, zipfile.ZIP_LZMA, r"train/cat/0\.png is damaged \(.*\); make the zip anew"),
+        (VERSION_NEEDED, 90, r"not a readable zip \(zip file version 9\.0\); make it anew, or unpack it beside"),
+    ],
+)
+def test_zip_that_cannot_be_unpacked_here_is_named(
+    tree: Path, tmp_path: Path, field: int, value: int, message: str
+) -> None:
+    folder = zipped(tree, tmp_path / "zips" / "data.zip", zipfile.ZIP_STORED)
+    rewritten(folder / "data.zip", field, value)
+    with pytest.raises(DatasetError, match=r"data\.zip: " + message):
+        load_images(folder, "train", image_size=8)
+
+
+def test_file_that_cannot_be_read_is_named(tree: Path) -> None:
+    (tree / "train" / "dog" / "1.png").unlink()
+    (tree / "train" / "dog" / "1.png").symlink_to("/proc/self/mem")  # a file that root cannot read either
+    message = r"tree: cannot read train/dog/1\.png \(Input/output error\); make it readable or remove it"
+    with pytest.raises(DatasetError, match=message):
+        load_images(tree, "train", image_size=8)
 
 
 @pytest.mark.parametrize("kind", ["text", "PNG", "JPEG", "nothing"])
@@ -259,7 +315,7 @@ def test_held_out_images_keep_their_targets() -> None:
 
 @pytest.mark.parametrize("n", [-1, 50])
 def test_more_images_than_there_are_cannot_be_held_out(n: int) -> None:
-    with pytest.raises(DatasetError, match=f"cannot hold out {n} of 50 images"):
+    with pytest.raises(DatasetError, match=f"cannot hold out {n} of 50 images; hold out fewer, or name a folder"):
         colours(50).hold_out(n)
 
 

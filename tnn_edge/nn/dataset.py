@@ -6,11 +6,13 @@ or from zips of such a tree lying in the folder.
 
 from __future__ import annotations
 
+import lzma
 import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -112,7 +114,11 @@ def class_folders(split: Path) -> list[str]:
     if not split.is_dir():
         return []
     with os.scandir(split) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if entry.is_dir() and _is_class(entry.name))
+
+
+def _is_class(folder: str) -> bool:
+    return not folder.startswith(".") and folder != "__MACOSX"  # what a Mac adds to the files that it zips
 
 
 def empty_class(folder: Path) -> DatasetError:
@@ -127,7 +133,9 @@ def split_at_random(n_images: int, n: int, seed: int) -> tuple[Tensor, Tensor]:
         DatasetError: there are not so many that one is left.
     """
     if not 0 <= n < n_images:
-        raise DatasetError(f"cannot hold out {n} of {n_images} images")
+        raise DatasetError(
+            f"cannot hold out {n} of {n_images} images; hold out fewer, or name a folder with more images"
+        )
     order = torch.randperm(n_images, generator=torch.Generator().manual_seed(seed))
     return order[n:].sort().values, order[:n].sort().values
 
@@ -154,6 +162,9 @@ def load_images(root: Path, split: Split, *, image_size: int) -> ImageSet:
     files = sorted(_tree_files(root, split) or _zip_files(root, split))
     if not files:
         raise DatasetError(f"no {split} images below {root}; {_LAYOUT.format(split=split)}")
+    for (name, place), (following, other) in pairwise(files):
+        if name == following:  # seen twice in training, or held out and trained on
+            raise DatasetError(f"{name} is in {place} and in {other}; remove one of them")
     labels = tuple(sorted({PurePosixPath(name).parts[1] for name, _ in files}))
     index = {label: i for i, label in enumerate(labels)}
     try:
@@ -190,7 +201,9 @@ def _from_torchvision(root: Path, split: Split, image_size: int) -> ImageSet:
 
 
 def _is_image(name: PurePosixPath, split: Split) -> bool:
-    return len(name.parts) == 3 and name.parts[0] == split and name.suffix.lower() in IMAGE_SUFFIXES
+    if len(name.parts) != 3 or name.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    return name.parts[0] == split and _is_class(name.parts[1])
 
 
 def _tree_files(root: Path, split: Split) -> list[tuple[str, Path]]:
@@ -211,19 +224,26 @@ def _zip_names(path: Path, split: Split) -> Iterator[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield from (name for name in archive.namelist() if _is_image(PurePosixPath(name), split))
-    except (zipfile.BadZipFile, OSError) as err:
-        raise DatasetError(f"{path}: not a readable zip ({err})") from err
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as err:
+        raise DatasetError(f"{path}: not a readable zip ({err}); make it anew, or unpack it beside") from err
 
 
 def _read(name: str, place: Path, archives: dict[Path, zipfile.ZipFile]) -> bytes:
     if place.is_dir():
-        return (place / name).read_bytes()
-    if place not in archives:
-        archives[place] = zipfile.ZipFile(place)
+        try:
+            return (place / name).read_bytes()
+        except OSError as err:
+            raise DatasetError(f"{place}: cannot read {name} ({err.strerror}); make it readable or remove it") from err
     try:
+        if place not in archives:
+            archives[place] = zipfile.ZipFile(place)
         return archives[place].read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as err:
-        raise DatasetError(f"{place}: {name} is damaged ({err})") from err
+    except RuntimeError as err:  # also NotImplementedError
+        raise DatasetError(
+            f"{place}: {name} cannot be unpacked ({err}); zip it anew, deflated and without a password"
+        ) from err
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as err:
+        raise DatasetError(f"{place}: {name} is damaged ({err}); make the zip anew") from err
 
 
 def decoded(data: bytes, where: str) -> Pixels:
