@@ -16,6 +16,7 @@ from tnn_edge.errors import RunError
 from tnn_edge.nn.checkpoint import read_run
 from tnn_edge.nn.data_folder import read_split
 from tnn_edge.nn.dataset import ImageSet
+from tnn_edge.nn.held_out import check_same_images
 from tnn_edge.nn.image_tree import ImageTree
 
 
@@ -59,6 +60,7 @@ def main(
             data, "train", image_size=description.image_size, short_side=description.short_side, workers=workers
         )
         images.check_labels(description.labels)
+        check_same_images(len(images), description.training)
         training, chosen = images.hold_out(n_held_out)
         held_out = chosen.load() if isinstance(chosen, ImageTree) else chosen
     manifest = export_bundle(

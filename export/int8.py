@@ -16,6 +16,7 @@ from tnn_edge.bundle.reading import MANIFEST
 from tnn_edge.cli.program import program
 from tnn_edge.errors import BundleError
 from tnn_edge.nn.data_folder import read_split
+from tnn_edge.nn.held_out import check_same_images
 from tnn_edge.nn.image_tree import ImageTree
 
 
@@ -40,6 +41,7 @@ def main(
         data, "train", image_size=manifest.input.shape[-1], short_side=manifest.input.short_side, workers=workers
     )
     images.check_labels(manifest.labels)
+    check_same_images(len(images), manifest.provenance.get("training"))
     training, held_out = images.hold_out(_n_held_out(bundle, manifest))
     chosen = held_out.load() if isinstance(held_out, ImageTree) else held_out
     if accuracy_images is not None:

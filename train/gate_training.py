@@ -29,6 +29,7 @@ from tnn_edge.nn.components import Components
 from tnn_edge.nn.controller import CONTROLLERS, POOLED, Controller
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.gate_file import GateFile, read_gate, write_gate
+from tnn_edge.nn.held_out import check_same_images, n_split_images
 from tnn_edge.nn.image_tree import ImageTree
 from tnn_edge.nn.learned_gates import LearnedGates
 from tnn_edge.nn.network import ThrottleableNetwork
@@ -81,15 +82,17 @@ def train_gate(
         source: what the data is, for the record.
 
     Raises:
-        RunError: `run` is incomplete; `out` already holds a run and `resume` is off, or holds another gate's; the gate
-            to start from is of another kind; the loss is no longer a number.
-        DatasetError: the data has other classes, or too few images.
+        RunError: `run` is incomplete, or was trained on images that are now to be held out; `out` already holds a run
+            and `resume` is off, or holds another gate's; the gate to start from is of another kind; the loss is no
+            longer a number.
+        DatasetError: the data has other classes, or too few images, or more or fewer than `out` began with.
     """
     is_begun = holds_run(out)
     if is_begun and not resume:
         raise RunError(f"{out} already holds a run; --resume goes on with it, another --out starts anew")
     recipe, network = recipe_of(run), load_network(run)
     data.check_labels(read_run(run).labels)
+    _check_held_out(run, len(data), settings)
     rest, held_out = data.hold_out(settings.held_out)
     rest = _some(rest, settings.images, settings.seed)
     controller = CONTROLLERS[settings.controller](len(Components.of(network.schedule)))
@@ -97,10 +100,11 @@ def train_gate(
         raise RunError(f"a contextual gate needs images of at least {POOLED} pixels, got {recipe.data.image_size}")
     trainer = GateTrainer(settings, network, controller, by_batch=recipe.throttle.statistics == "per_point")
     trainer.check_batch(len(rest))
-    record = {**settings.record(), "data": source, "images": len(rest), **describe_machine()}
+    left_out = len(data) - len(rest) - len(held_out)
+    record = {**settings.record(), "data": source, "images": len(rest), "left_out": left_out, **describe_machine()}
     description = _describe(run, settings, record)
     if is_begun:
-        progress = _resume(out, trainer, network)
+        progress = _resume(out, trainer, network, len(data))
     else:
         _begin(run, trainer, controller)
         progress = {"epochs": 0, "wall_minutes": 0.0}
@@ -118,6 +122,20 @@ def train_gate(
     description = _describe(run, settings, {**record, **progress, **figures})
     write_run(out, description)
     return description
+
+
+def _check_held_out(run: Path, n_images: int, settings: GateSettings) -> None:
+    """Make sure that neither the network nor the gate to start from was trained on what is to be held out.
+
+    A split of another size is taken for other images.
+    """
+    training = read_run(run).training
+    for record in (training, {} if settings.starts_anew else training.get("gate", {})):
+        if n_split_images(record) == n_images and settings.held_out > record["held_out"]:
+            raise RunError(
+                f"{run} was trained on these {n_images} images but for {record['held_out']}, so {settings.held_out} "
+                f"held-out ones would not be unseen; pass a --held-out of at most {record['held_out']}"
+            )
 
 
 def _describe(run: Path, settings: GateSettings, record: Mapping[str, Any]) -> RunDescription:
@@ -152,11 +170,12 @@ def _write_start(
     write_run(out, description)
 
 
-def _resume(out: Path, trainer: GateTrainer, network: ThrottleableNetwork) -> dict[str, Any]:
+def _resume(out: Path, trainer: GateTrainer, network: ThrottleableNetwork, n_images: int) -> dict[str, Any]:
     gate = read_gate(out)
     if gate is None:
         raise RunError(f"{out} is a run whose gates are not learned; choose another --out")
     _check_same(trainer.settings, gate, out)
+    check_same_images(n_images, read_run(out).training)
     weights, own = read_checkpoint(out)[0], network.state_dict()
     if weights.keys() != own.keys() or any(not torch.equal(weights[name], own[name]) for name in own):
         raise RunError(f"{out} was started from another network; resume with its run or choose another --out")

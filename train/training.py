@@ -23,6 +23,7 @@ from tnn_edge.nn.checkpoint import (
 from tnn_edge.nn.dataset import ImageSet
 from tnn_edge.nn.evaluation import evaluate
 from tnn_edge.nn.gate_file import GATE_FILE
+from tnn_edge.nn.held_out import check_same_images
 from tnn_edge.nn.image_tree import ImageTree
 from train.description import describe
 from train.image_data import TrainingImages
@@ -59,7 +60,7 @@ def train(
     Raises:
         RunError: `run` already holds a run and `resume` is off, or holds one of another recipe; there is no such
             network, or no such weights; the loss is no longer a number.
-        DatasetError: the data has another number of classes, or too few images.
+        DatasetError: the data has another number of classes, too few images, or more or fewer than `run` began with.
     """
     is_begun = holds_run(run)
     if is_begun and not resume:
@@ -107,6 +108,7 @@ def _check_same(run: Path, recipe: Recipe, data: ImageSet | ImageTree) -> None:
         raise RunError(
             f"{run} was started with another recipe; resume it with that one or choose another --out ({other})"
         )
+    check_same_images(len(data), before.training)
 
 
 def _differences(then: Any, now: Any, key: str = "") -> Iterator[str]:

@@ -593,6 +593,14 @@ def test_run_goes_on_with_its_own_classes_alone(resnet_d: Exported, tmp_path: Pa
         train(resnet_d.recipe, others, run, resume=True)
 
 
+def test_run_goes_on_with_as_many_images_as_it_began_with(resnet_d: Exported, tmp_path: Path) -> None:
+    run = copied(resnet_d.run, tmp_path / "run")
+    before = (run / "run.json").read_bytes()
+    with pytest.raises(DatasetError, match="the data has 257 training images, that of the training had 256: images"):
+        train(resnet_d.recipe, colours(257), run, resume=True)
+    assert (run / "run.json").read_bytes() == before
+
+
 def test_run_of_a_learned_gate_is_not_resumed_as_a_network(resnet_d: Exported, tmp_path: Path) -> None:
     run = copied(resnet_d.run, tmp_path / "run")
     (run / "gate.safetensors").touch()

@@ -62,6 +62,7 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run trained with independent gates, every other component of whose modules is spoilt since. Read only."""
     fields = small_recipe("resnext_w", draw="uniform", statistics="shared").model_dump(mode="json")
     fields["network"]["sizes"] |= {"order": "independent", "n_components": N, "component_channels": [2, 2]}
+    fields["data"]["held_out"] = HELD_OUT
     run = tmp_path_factory.mktemp("spoilt")
     train_data_path(Recipe.model_validate(fields), faint(480), run)
     network = load_network(run)
@@ -79,7 +80,9 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def per_point(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose operating points have statistics of their own. Read only."""
     run = tmp_path_factory.mktemp("per_point")
-    train_data_path(small_recipe("resnet_d", epochs=1), faint(128), run)
+    recipe = small_recipe("resnet_d", epochs=1)
+    data = recipe.data.model_copy(update={"held_out": HELD_OUT})
+    train_data_path(recipe.model_copy(update={"data": data}), faint(128), run)
     return run
 
 
@@ -345,6 +348,29 @@ def test_data_that_does_not_fit_is_refused(spoilt: Path, tmp_path: Path) -> None
     with pytest.raises(DatasetError, match="10 training images do not fill one batch of 32; pass a smaller one"):
         train_gate(spoilt, data, settings_for(spoilt, images=10), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_images_that_were_trained_on_are_not_held_out(spoilt: Path, tmp_path: Path) -> None:
+    message = (
+        r"was trained on these {} images but for {}, so {} held-out ones would not be unseen; pass a --held-out of"
+    )
+    with pytest.raises(RunError, match="spoilt.* " + message.format(480, HELD_OUT, HELD_OUT + 1)):
+        train_gate(spoilt, faint(480), settings_for(spoilt, held_out=HELD_OUT + 1), tmp_path / "gate")
+    data = faint(128)  # other images, by their number
+    train_gate(spoilt, data, settings_for(spoilt, epochs=1, held_out=20, images=40), tmp_path / "gate")
+    more = settings_for(spoilt, epochs=1, held_out=21, starts_anew=False)
+    with pytest.raises(RunError, match="gate " + message.format(128, 20, 21)):
+        train_gate(tmp_path / "gate", data, more, tmp_path / "on")
+    assert not (tmp_path / "on").exists()
+    train_gate(tmp_path / "gate", data, dataclasses.replace(more, starts_anew=True), tmp_path / "on")
+
+
+def test_gate_goes_on_with_as_many_images_as_it_began_with(spoilt: Path, tmp_path: Path) -> None:
+    settings = settings_for(spoilt, epochs=1, images=32)
+    train_gate(spoilt, faint(128), settings, tmp_path / "run")
+    with pytest.raises(DatasetError, match="the data has 129 training images, that of the training had 128: "):
+        train_gate(spoilt, faint(129), settings, tmp_path / "run", resume=True)
+    train_gate(spoilt, faint(128), settings, tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import export.__main__
+import export.int8
 import export.static
 import train.classifier
 import train.curve
@@ -133,6 +134,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (export.__main__.main, ["none", "--out", "b"], "none is not a training run"),
         (export.__main__.main, ["done", "--out", "tree"], "tree exists; choose another --out"),
         (export.__main__.main, ["done", "--out", "b", "--data", "none"], "none does not exist"),
+        (export.__main__.main, ["done", "--out", "b", "--data", "tree"], "the data has 100 training images, that of"),
         (export.static.main, ["done", "--u", "nan", "--out", "s.onnx"], "throttle u must lie in [0, 1], got nan"),
         (export.static.main, ["done", "--u", "1.5", "--out", "s.onnx"], "throttle u must lie in [0, 1], got 1.5"),
         (export.static.main, ["none", "--u", "1", "--out", "s.onnx"], "none is not a training run"),
@@ -157,6 +159,16 @@ def test_mistake_ends_with_one_line_and_code_1(
         assert message in stderr[-1]
     else:
         assert_one_line(capsys, message)
+
+
+def test_int8_is_not_measured_on_images_that_were_trained_on(
+    resnet_d: Exported, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = (resnet_d.bundle, "--out", tmp_path / "b", "--data", tree)
+    capsys.readouterr()
+    assert call(export.int8.main, *args, monkeypatch=monkeypatch) == 1
+    assert_one_line(capsys, "the data has 100 training images, that of the training had 256: images that were trained")
+    assert not (tmp_path / "b").exists()
 
 
 def test_recipe_that_holds_nothing_out_has_nothing_to_measure_on(
