@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Mapping
-from typing import Any
 
+from export.commands import commands, with_int8_command
 from tnn_edge.bundle import LightTable, Manifest, QuantisationSpec
 from tnn_edge.nn.checkpoint import RunDescription
 
@@ -27,7 +25,7 @@ _POINT = 0.01
 def model_card(manifest: Manifest, run: RunDescription) -> str:
     """Markdown: what the network is, how it was made, what it does at each operating point."""
     training = dict(run.training)
-    gate = training.pop("gate", None)
+    training.pop("gate", None)
     rows = [
         f"| {p.u:.4f} | {len(p.blocks_on)} | {p.utilisation:.3f} | {p.macs / 1e6:.2f} | "
         + (f"{p.accuracy:.4f} | {p.confidence:.4f} |" if p.accuracy is not None else "- | - |")
@@ -58,9 +56,7 @@ def model_card(manifest: Manifest, run: RunDescription) -> str:
             "The same with another machine or data folder:",
             "",
             "```",
-            f"python -m train.classifier --recipe train/recipes/{run.name}.toml --data DIR --out RUN",
-            *_gate_command(gate),
-            f"python -m export RUN --out BUNDLE --data DIR --licence {shlex.quote(manifest.licence)}",
+            *commands(manifest, run),
             "```",
             "",
             f"Recipe (seed {run.recipe.get('seed', 0)}):",
@@ -75,18 +71,6 @@ def model_card(manifest: Manifest, run: RunDescription) -> str:
             "",
         ]
     )
-
-
-def _gate_command(gate: Mapping[str, Any] | None) -> list[str]:
-    """How the gate was learned, where it was."""
-    if gate is None:
-        return []
-    penalty = gate["penalty"]
-    settings = (
-        f"--method {gate['method']} --controller {gate['controller']} --penalty {penalty['kind']} "
-        f"--power {penalty['power']} --lambda {penalty['lambda_']:g} --epochs {gate['epochs']}"
-    )
-    return [f"python -m train.gate RUN --data DIR --out RUN2 {settings}  # then RUN2 in the place of RUN"]
 
 
 def _summary(manifest: Manifest, run: RunDescription) -> str:
@@ -132,7 +116,8 @@ def with_quantisation(card: str, manifest: Manifest) -> str:
     assert spec is not None
     before, making, after = card.partition(_MAKING)
     before = before.partition(_INT8)[0].rstrip()
-    return f"{before}\n\n" + "\n".join([*_int8(spec, [p.u for p in manifest.operating_points]), making]) + after
+    accuracies = _int8(spec, [p.u for p in manifest.operating_points])
+    return f"{before}\n\n" + "\n".join([*accuracies, making]) + with_int8_command(after, spec)
 
 
 def _int8(spec: QuantisationSpec, dial: list[float]) -> list[str]:

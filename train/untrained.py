@@ -62,6 +62,7 @@ def write_untrained(recipe: Recipe, run: Path, data: ImageSet | ImageTree | None
     if recipe.throttle.statistics == "per_point":
         write_statistics_table(run, measure_table(network, images, recipe))
     record = {"data": f"none: {start}", "weights": recipe.network.weights, **describe_machine()}
+    record["untrained"] = "without images" if data is None else "with images"
     write_run(run, describe(recipe, images.labels, record))
     return start
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,8 +20,10 @@ import export.int8
 import export.static
 import train.classifier
 import train.curve
+import train.gate
+from export.commands import commands
 from tests.workshop.conftest import Exported, as_toml, colours, small_recipe
-from tnn_edge.bundle import open_bundle
+from tnn_edge.bundle import Manifest, open_bundle
 from tnn_edge.cli.program import program
 from tnn_edge.nn.checkpoint import read_run, write_run
 from train.recipe import Recipe
@@ -107,6 +111,94 @@ def test_untrained_network_is_exported_without_data(tmp_path: Path, monkeypatch:
     manifest = open_bundle(tmp_path / "b").manifest
     assert len(manifest.labels) == 7
     assert {point.accuracy for point in manifest.operating_points} == {None}
+
+
+PROGRAMS: Mapping[str, Program] = {
+    "train.classifier": train.classifier.main, "train.gate": train.gate.main, "export": export.__main__.main,
+    "export.int8": export.int8.main,
+}  # fmt: skip
+
+
+def make(lines: Sequence[str], places: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run programs one after the other, names such as DIR put in the place of what they stand for."""
+    for line in lines:
+        name, *words = shlex.split(line, comments=True)
+        assert call(PROGRAMS[name], *(places.get(word, word) for word in words), monkeypatch=monkeypatch) == 0
+
+
+GATED = """
+train.classifier --recipe RECIPE --data DIR --out RUN --weights WEIGHTS
+train.gate RUN --data DIR --out RUN2 --costs COSTS.json --lambda 1.23456789 --power 1 --penalty hinge --seed 5 \\
+--images 33 --held-out 24 --epochs 2 --batch-size 16 --learning-rate 0.0123456789
+export RUN2 --data DIR --out BUNDLE --light-images 5
+export.int8 BUNDLE --data DIR --out BUNDLE8 --calibration-images 7 --accuracy-images 9
+"""
+UNTRAINED_WITH_IMAGES = """
+train.classifier --recipe RECIPE --data DIR --out RUN --untrained
+export RUN --data DIR --out BUNDLE --light-images 0 --int8 --calibration-images 9 --licence 'my own'
+"""
+UNTRAINED = """
+train.classifier --recipe RECIPE --out RUN --untrained
+export RUN --out BUNDLE
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(GATED, id="gated"),
+        pytest.param(UNTRAINED_WITH_IMAGES, id="untrained with images", marks=pytest.mark.slow),
+        pytest.param(UNTRAINED, id="untrained"),
+    ],
+)
+def test_commands_of_a_card_make_its_bundle_again(
+    script: str, resnet_d: Exported, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml")
+    (tmp_path / "COSTS.json").write_text('{"stage1_block1": [3], "stage1_block2": [1], "stage2_block1": [2.5]}')
+    given = {"DIR": tree, "RECIPE": recipe, "WEIGHTS": resnet_d.run / "checkpoint.safetensors"}
+    names = ("RUN", "RUN2", "BUNDLE", "BUNDLE8", "COSTS.json")
+    make(
+        script.replace("\\\n", "").strip().splitlines(), given | {name: tmp_path / name for name in names}, monkeypatch
+    )
+    first = open_bundle(tmp_path / ("BUNDLE8" if "BUNDLE8" in script else "BUNDLE"))
+
+    again = tmp_path / "again"
+    again.mkdir()
+    record = first.manifest.provenance["training"]
+    (again / "COSTS.json").write_text(json.dumps(record.get("gate", {}).get("costs")))
+    card = (first.path / "README.md").read_text()
+    assert json.loads(card.partition("```json\n")[2].partition("```")[0]) == first.manifest.provenance["recipe"]
+    told = [line.removeprefix("python -m ") for line in card.splitlines() if line.startswith("python -m ")]
+    given = {"DIR": tree, f"train/recipes/{first.manifest.name}.toml": recipe}
+    make(told, given | {name: again / name for name in names}, monkeypatch)
+    second = open_bundle(again / ("BUNDLE8" if first.manifest.quantisation else "BUNDLE"))
+    for array, other in zip(first.golden, second.golden, strict=True):
+        assert np.array_equal(array, other)
+    for field in set(Manifest.model_fields) - {"files", "provenance"}:
+        assert getattr(second.manifest, field) == getattr(first.manifest, field), field
+
+
+@pytest.mark.parametrize(
+    ("cost", "option"),
+    [(lambda _: 1.0, "uniform"), (lambda macs: macs, "macs"), (lambda macs: macs + 1.0, "COSTS.json")],
+)
+def test_gate_command_of_a_card_names_its_costs_and_its_data(
+    shared: Exported, cost: Callable[[float], float], option: str
+) -> None:
+    manifest, run = open_bundle(shared.bundle).manifest, read_run(shared.run)
+    gate = {
+        "costs": {gate.name: [cost(macs) for macs in gate.weights] for gate in manifest.gates}, "data": "others",
+        "method": "concrete", "controller": "blind", "penalty": {"kind": "dist", "power": 2, "lambda_": 10.0},
+        "epochs": 3, "batch_size": 8, "learning_rate": 1e-3, "images": 64, "held_out": 32, "seed": 0,
+        "starts_anew": option == "uniform",
+    }  # fmt: skip
+    _, command, exporting = commands(manifest, dataclasses.replace(run, training={**run.training, "gate": gate}))
+    assert command.startswith("python -m train.gate RUN --data NEW --out RUN2 --method concrete --controller blind ")
+    assert f" --costs {option} " in command
+    assert ("# RUN had a learned gate, from which this one went on" in command) == (option != "uniform")
+    assert ("COSTS.json is provenance.training.gate.costs of manifest.json" in command) == (option == "COSTS.json")
+    assert exporting.startswith("python -m export RUN2 --out BUNDLE --data NEW ")
 
 
 def assert_one_line(capsys: pytest.CaptureFixture[str], message: str) -> None:
