@@ -190,6 +190,17 @@ def gate_network(bundle: Path, *, n_scores: int = 5, operator: str = "GlobalAver
     ))  # fmt: skip
 
 
+def gate_network_of_element_type(bundle: Path) -> None:
+    """No node reads the image, so that shape inference has nothing to say about it."""
+    gate_network(bundle)
+    model = onnx.load_model(str(bundle / "gate.onnx"))
+    del model.graph.node[:]
+    model.graph.node.extend([node("MatMul", "one w", "row"), node("Mul", "row u", "scores")])
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 3), np.float32), "one"))
+    model.graph.input[0].type.tensor_type.elem_type = 9999
+    rewrite(bundle, "gate.onnx", model.SerializeToString())
+
+
 def weights_of_nan(bundle: Path) -> None:
     rewrite(bundle, WEIGHTS, b"\xff" * (bundle / WEIGHTS).stat().st_size)
 
@@ -307,6 +318,13 @@ GRAPHS: dict[str, tuple[Damage, str]] = {
     ),
     "a gate network of another operator": (
         lambda bundle: gate_network(bundle, operator="RandomNormalLike"), "operator RandomNormalLike is not allowed"
+    ),
+    "a gate network whose image is of a type that is none": (
+        gate_network_of_element_type, r"gate\.onnx: x must be float32, as all that a network reads and gives$"
+    ),
+    "a block that gives whole numbers": (
+        edited(lambda m: setattr(m.graph.output[0].type.tensor_type, "elem_type", TensorProto.INT64)),
+        r"y must be float32, as all that a network reads and gives$",
     ),
     "golden outputs of another network": (
         lambda bundle: edit_arrays(bundle, GOLDEN, lambda a: a.update(outputs=a["outputs"][::-1])), "exceeds 0.0001"

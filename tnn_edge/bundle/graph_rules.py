@@ -37,7 +37,8 @@ def check_graph(model: onnx.ModelProto, path: Path) -> None:
 
     Raises:
         BundleError: local functions, subgraphs, sparse tensors or training graphs; too many nodes, tensors or edges; an
-            operator, a domain, a kind of attribute or a number in one that is not allowed.
+            input or output that is not float32; an operator, a domain, a kind of attribute or a number in one that is
+            not allowed.
     """
     if model.functions:
         raise BundleError(f"{path}: local functions are not allowed in a bundle")
@@ -50,6 +51,9 @@ def check_graph(model: onnx.ModelProto, path: Path) -> None:
     _check_count(path, "tensors", len(graph.initializer), _MAX_TENSORS)
     _check_count(path, "edges", sum(len(node.input) + len(node.output) for node in graph.node), _MAX_EDGES)
     _check_named_once(path, (tensor.name for tensor in graph.initializer))
+    for value in (*graph.input, *graph.output):
+        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            raise BundleError(f"{path}: {value.name} must be float32, as all that a network reads and gives")
     ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Conv" and (len(node.input) < 2 or ranks.get(node.input[1]) != 4):
