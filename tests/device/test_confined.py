@@ -124,7 +124,15 @@ def test_memory_is_limited() -> None:
         run("fill", {"n_bytes": 150 * MB}, limits)
 
 
-@pytest.mark.parametrize("words", ["terminate called\n  what():  std::bad_alloc\n", "Cannot allocate memory"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "terminate called\n  what():  std::bad_alloc\n",
+        "Cannot allocate memory",
+        "Error parsing message with type 'onnx.ModelProto': Arena alloc failed",
+        "EncodeError: Failed to serialize proto",
+    ],
+)
 def test_a_library_that_aborts_for_want_of_memory_is_told_from_a_crash(words: str) -> None:
     arguments = {"number": signal.SIGABRT, "words": words}
     with pytest.raises(BundleError, match=refusal("needs more than 600 MB of memory")):

@@ -156,7 +156,7 @@ def test_a_bundle_that_computes_too_long_is_stopped(bundle_copy: Path, tmp_path:
 
 
 def test_a_bundle_that_needs_too_much_memory_is_stopped(bundle_copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(TnnEdgeError, match=r"memory|bad allocation|bad_alloc"):
+    with pytest.raises(TnnEdgeError, match=r"memory|bad_alloc"):
         build_within(bundle_copy, tmp_path, Limits(230 * 2**20, 10, 30))
 
 

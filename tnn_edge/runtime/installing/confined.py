@@ -38,8 +38,12 @@ _MAX_ANSWER_BYTES = 2**20
 _TAIL_BYTES = 4096
 _MAX_WORDS = 200
 _WAY_OUT = "do not use this bundle; export it again"
-_NO_MEMORY = re.compile(r"bad.alloc|MemoryError|allocate memory|memory allocation|failed to map segment", re.IGNORECASE)
-"""What the standard libraries, NumPy and ONNX Runtime say when there is no more."""
+_NO_MEMORY = re.compile(
+    r"bad.alloc|MemoryError|allocate memory|memory allocation|failed to map segment"
+    r"|arena alloc failed|failed to serialize proto",
+    re.IGNORECASE,
+)
+"""What the standard libraries, NumPy, ONNX Runtime and protobuf say when there is no more."""
 _OWN_ERRORS: dict[str, type[TnnEdgeError]] = {name: getattr(tnn_edge.errors, name) for name in tnn_edge.errors.__all__}
 
 
