@@ -206,6 +206,20 @@ def header_of_nested_lists() -> bytes:
     return archive_member(b"[" * 5000 + b"]" * 5000)
 
 
+def header_of_190_mb() -> bytes:
+    """A header of version 2.0 may claim 4 GB; NumPy reads all of it before it looks at it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive, archive.open("a.npy", "w") as npy:
+        npy.write(b"\x93NUMPY\x02\x00" + struct.pack("<L", 190 * MB))
+        for _ in range(190):
+            npy.write(b" " * MB)
+    return file.getvalue()
+
+
+def header_of_20_kb() -> bytes:
+    return archive_member(b"{'descr': '<f4', 'fortran_order': False, 'shape': ()}" + b" " * 20_000 + b"\n")
+
+
 def statistics(edit: Callable[[dict[str, npt.NDArray[Any]]], object]) -> Damage:
     return lambda bundle: edit_arrays(bundle, STATISTICS, edit)
 
@@ -274,6 +288,10 @@ FILES: dict[str, tuple[Damage, str]] = {
     "statistics that run code when unpickled": (replaced(STATISTICS, pickled), "a.npy holds object, not float32"),
     "statistics of 4e9 values that are not there": (replaced(STATISTICS, four_billion_values), "a.npy holds 0 bytes"),
     "statistics with a header of nested lists": (replaced(STATISTICS, header_of_nested_lists), "cannot be read"),
+    "statistics with a header of 190 MB": (replaced(STATISTICS, header_of_190_mb), r"of version \(2, 0\), not \(1, 0\)"),
+    "statistics with a header of 20 kB": (
+        replaced(STATISTICS, header_of_20_kb), r"cannot be read \(Header info length [^\n]*\); copy the bundle again$"
+    ),
     "statistics of NaN": (statistics(lambda a: a[MEAN].fill(np.nan)), "holds values that are not finite"),
     "statistics of infinity": (statistics(lambda a: a[VARIANCE].fill(np.inf)), "holds values that are not finite"),
     "statistics of a negative variance": (

@@ -26,7 +26,7 @@ _PART_BYTES = 2**20
 _LOCATOR_64_BYTES = 20  # a directory of 64 bits has its sizes elsewhere
 _END = struct.Struct("<4s4H2LH")  # of an archive: signature, four counts, size and place of its directory, comment
 _ENCRYPTED = 0x1
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_VERSION = (1, 0)  # whose headers have 64 kB at most; those of 2.0 have 4 GB, for tables of many columns
 _DAMAGED = (  # what zipfile, zlib and NumPy's header parser raise on bytes that are none of theirs
     ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError, ValueError,
     struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -51,7 +51,8 @@ def read_npz(path: Path) -> dict[str, FloatArray]:
                     arrays[member.filename.removesuffix(".npy")] = _read_array(file, member)
             return arrays
     except _DAMAGED as err:
-        raise BundleError(f"{path}: cannot be read ({str(err) or type(err).__name__}); copy the bundle again") from err
+        reason = str(err).partition("\n")[0] or type(err).__name__
+        raise BundleError(f"{path}: cannot be read ({reason}); copy the bundle again") from err
 
 
 def _check_directory(path: Path) -> None:
@@ -86,9 +87,9 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
 
 def _read_array(file: IO[bytes], member: zipfile.ZipInfo) -> FloatArray:
     version = np.lib.format.read_magic(file)
-    if version not in _HEADERS:
-        raise ValueError(f"{member.filename} has a header of version {version}")
-    shape, is_fortran, dtype = _HEADERS[version](file)
+    if version != _VERSION:
+        raise ValueError(f"{member.filename} has a header of version {version}, not {_VERSION}")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype != np.dtype("<f4"):
         raise ValueError(f"{member.filename} holds {dtype}, not float32")
     n_bytes = member.file_size - file.tell()
