@@ -112,8 +112,17 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def link(path: Path) -> None:
+    path.symlink_to(path.rename(path.parents[2] / path.name))
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.usefixtures("builds_in_this_process")
-@pytest.mark.parametrize("damage", [cut, flip, pytest.param(empty, marks=pytest.mark.slow), Path.unlink])
+@pytest.mark.parametrize("damage", [cut, flip, link, fifo, pytest.param(empty, marks=pytest.mark.slow), Path.unlink])
 @pytest.mark.parametrize("name", [PLAN, WEIGHTS, INDEX])
 def test_a_damaged_set_is_built_anew(
     bundle: Bundle, installed: PlanSet, tmp_path: Path, name: str, damage: Callable[[Path], None]
@@ -124,6 +133,44 @@ def test_a_damaged_set_is_built_anew(
     assert (again.folder, again.macs) == (installed.folder, installed.macs)
     assert find_plans(bundle, "cpu", tmp_path / "cache") == again
     assert entries(tmp_path / "cache") == [installed.folder.name]
+
+
+def folder_of_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("no plans")
+
+
+def folder_that_links_nowhere(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to(folder.with_name("nowhere"))
+
+
+def folder_that_links_to_damaged_plans(folder: Path) -> None:
+    flip(folder / WEIGHTS)
+    folder.symlink_to(folder.rename(folder.parents[1] / "elsewhere"))
+
+
+@pytest.mark.usefixtures("builds_in_this_process")
+@pytest.mark.parametrize("damage", [folder_of_a_file, folder_that_links_nowhere, folder_that_links_to_damaged_plans])
+def test_what_is_no_folder_of_plans_is_replaced(
+    bundle: Bundle, installed: PlanSet, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(installed.folder)
+    (installed.folder.parent / f".{installed.folder.name}.left").symlink_to(tmp_path)
+    assert install(bundle, "cpu", tmp_path / "cache") == installed
+    assert not installed.folder.is_symlink()
+    assert entries(tmp_path / "cache") == [installed.folder.name]
+
+
+@pytest.mark.usefixtures("builds_in_this_process")
+def test_a_lock_that_is_a_link_does_not_empty_what_it_names(bundle: Bundle, tmp_path: Path) -> None:
+    folder = install(bundle, "cpu", tmp_path / "cache").folder
+    (tmp_path / "other").write_text("not ours")
+    folder.with_suffix(".lock").unlink()
+    folder.with_suffix(".lock").symlink_to(tmp_path / "other")
+    shutil.rmtree(folder)
+    install(bundle, "cpu", tmp_path / "cache")
+    assert (tmp_path / "other").read_text() == "not ours"
 
 
 def rewrite_index(folder: Path, **changed: Any) -> None:

@@ -101,6 +101,8 @@ def find_plans(
 def read_plans(folder: Path, key: dict[str, Any]) -> PlanSet | None:
     """The plans in a folder, if they have this key and every byte is as it was written; None otherwise."""
     try:
+        if any(path.is_symlink() or not path.is_file() for path in folder.iterdir()):  # a FIFO would be waited for
+            return None
         index = json.loads((folder / INDEX).read_text())
         if index.pop("sha256") != key_digest(index) or index["key"] != key:
             return None
@@ -156,7 +158,7 @@ def install(bundle: Bundle, device: Device, cache: Path | None = None, *, precis
             _clear_leftovers(folder)
             with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as partial:
                 _build(bundle, device, precision, Path(partial) / folder.name)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
                 (Path(partial) / folder.name).rename(folder)
     except OSError as err:
         raise cannot_write(folder, err) from err
@@ -190,7 +192,7 @@ def _build(bundle: Bundle, device: Device, precision: Precision, folder: Path) -
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+    with path.open("a") as file:  # where it is a link, what it names stays as it is
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -198,4 +200,12 @@ def _lock(path: Path) -> Iterator[None]:
 def _clear_leftovers(folder: Path) -> None:
     """What an install that was killed left behind; the lock is held, so nobody is writing there."""
     for partial in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    """Plans, or what something else put in their place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

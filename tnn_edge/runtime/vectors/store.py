@@ -150,7 +150,7 @@ class VectorStore:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        with (self.folder / ".lock").open("w") as file:
+        with (self.folder / ".lock").open("a") as file:  # where it is a link, what it names stays as it is
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
