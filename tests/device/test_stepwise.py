@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import re
+import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +19,8 @@ from hypothesis import strategies as st
 
 from tests.device.graphs import drawn
 from tests.device.graphs import run as run_plain
-from tnn_edge.bundle import Bundle, open_bundle
-from tnn_edge.errors import InputError, ProviderError
+from tnn_edge.bundle import Bundle, Slice, TensorSpec, open_bundle
+from tnn_edge.errors import BundleError, InputError, ProviderError
 from tnn_edge.runtime.linking.linker import link
 from tnn_edge.runtime.vectors.recent import Recent
 from tnn_edge.runtime.vectors.stepwise import Stepwise
@@ -260,6 +263,43 @@ def test_a_network_that_needs_a_component_says_which(widthwise: Bundle) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         runs.run(image(widthwise), gates_of(widthwise, "1111" + "0000" + "1111" * 2))
     assert runs.run(image(widthwise), gates_of(widthwise, "1111" + "0010" + "1111" * 2)).shape == (1, 10)
+
+
+def test_gates_that_leave_shapes_which_do_not_fit_are_refused(widthwise: Bundle) -> None:
+    """No operating point need show it: the slice map may fit where all components are on, and there alone."""
+    first = widthwise.manifest.blocks[1]
+    outputs = Slice(axis=0, gate=str(first.gate), channels=2)
+    narrowed = {
+        name: TensorSpec(slices=(*(first.tensors[name].slices if name in first.tensors else ()), outputs))
+        for name in ("conv3.weight", *(f"norm3.{each}" for each in ("weight", "bias", "running_mean", "running_var")))
+    }
+    blocks = list(widthwise.manifest.blocks)
+    blocks[1] = first.model_copy(update={"tensors": {**first.tensors, **narrowed}})
+    manifest = widthwise.manifest.model_copy(update={"blocks": tuple(blocks)})
+    runs = Stepwise(Bundle(widthwise.path, manifest, widthwise.digest))
+    message = r"^the network cannot run these gates: stage1_block1: \[ShapeInferenceError\] [^\n]*Incompatible dimensions"
+    with pytest.raises(InputError, match=message):
+        runs.run(image(widthwise), gates_of(widthwise, "1100" + "1111" * 3))
+    assert runs.run(image(widthwise), gates_of(widthwise, "1111" * 4)).shape == (1, 10)
+
+
+def test_a_bundle_that_is_moved_away_is_named(bundle_copy: Path) -> None:
+    bundle = open_bundle(bundle_copy)
+    runs, x = Stepwise(bundle), image(bundle)
+    assert bundle.statistics
+    shutil.rmtree(bundle_copy)
+    with pytest.raises(BundleError, match=r"00_stem\.onnx cannot be read any more \(.*\); load the bundle again$"):
+        runs.run(x, gates_of(bundle, "1111" * 4))
+
+
+def test_a_bundle_that_is_overwritten_changes_nothing_that_was_read(bundle_copy: Path) -> None:
+    bundle = open_bundle(bundle_copy)
+    runs, x, gates = Stepwise(bundle), image(bundle), gates_of(bundle, "0110" * 4)
+    first = runs.run(x, gates)
+    gc.collect()
+    assert str(bundle_copy) not in Path("/proc/self/maps").read_text()  # to read a mapping of a cut file is to die
+    os.truncate(bundle_copy / "blocks" / "weights.bin", 0)
+    assert np.array_equal(runs.run(x, gates), first)
 
 
 def test_threads_get_their_own_answers(widthwise: Bundle, stepwise: Stepwise) -> None:

@@ -202,7 +202,8 @@ class Engine:
             gates: gate -> bits, for every gate of the bundle.
 
         Raises:
-            InputError: x or `gates` does not fit.
+            BundleError: a block is unsound, or was changed or moved since the bundle was loaded.
+            InputError: x or `gates` does not fit, or the network cannot run these gates.
             PlanError: ONNX Runtime fails.
         """
         self._check_input(x)

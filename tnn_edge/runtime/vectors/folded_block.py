@@ -55,7 +55,8 @@ class FoldedBlock:
         model = ir.load(bundle.path / spec.file)
         FoldNormalisation(statistics)(model)
         _reduce_normalisation(model)
-        self._full = {name: constant(model.graph.initializers[name]) for name in _weights(model, spec)}
+        # copies: a file that is overwritten while it is mapped ends the process
+        self._full = {name: constant(model.graph.initializers[name]).copy() for name in _weights(model, spec)}
         self._skeleton = Skeleton.of(_without_data(model, self._full), self._full)
         self._laid_out: dict[tuple[str, Layout], FloatArray] = {}
         self._variants: dict[tuple[object, ...], Variant] = {}

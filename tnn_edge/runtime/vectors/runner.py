@@ -65,8 +65,8 @@ class VectorRunner:
             gates: gate -> bits, for every gate.
 
         Raises:
-            BundleError: a block is unsound.
-            InputError: `gates` fits no gate vector of this network.
+            BundleError: a block is unsound, or was changed or moved since the bundle was loaded.
+            InputError: `gates` fits no gate vector of this network, or the network cannot run it.
             PlanError: ONNX Runtime fails.
         """
         from tnn_edge.runtime.vectors.stepwise import check_gates

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 
 from tnn_edge.bundle import BlockSpec, Bundle, Manifest
-from tnn_edge.errors import InputError, PlanError, ProviderError
+from tnn_edge.errors import BundleError, InputError, PlanError, ProviderError
 from tnn_edge.runtime.linking.linker import block_statistics
 from tnn_edge.runtime.providers import Device, SessionSettings
 from tnn_edge.runtime.vectors.block_session import BlockSession, Border
@@ -136,7 +137,7 @@ class Stepwise:
         Raises:
             InputError: x has another shape or dtype, the gates are not the bundle's, or the network cannot run them.
             PlanError: ONNX Runtime fails.
-            BundleError: a block's shapes are not known or too large.
+            BundleError: a block's shapes are not known or too large, or its file is no longer what was opened.
         """
         return self.trace(x, gates).logits
 
@@ -202,7 +203,14 @@ class Stepwise:
     def _folded_block(self, block: BlockSpec, row: int | None) -> FoldedBlock:
         found = self._folded.get((block.name, row))
         if found is None:
-            found = FoldedBlock(self.bundle, block, block_statistics(self.bundle, block, row))
+            statistics = block_statistics(self.bundle, block, row)
+            try:
+                found = FoldedBlock(self.bundle, block, statistics)
+            except Exception as err:  # what graph code raises on a file that has changed shares no other base
+                reason = str(err).partition("\n")[0] or type(err).__name__
+                raise BundleError(
+                    f"{self.bundle.path / block.file} cannot be read any more ({reason}); load the bundle again"
+                ) from err
             self._folded.put((block.name, row), found, 2 * found.nbytes)
         return found
 
@@ -227,7 +235,11 @@ class Stepwise:
         is_last = block is self.bundle.manifest.blocks[-1]
         key = canonical, reads, is_last
         if key not in self._sessions:
-            self._sessions[key] = BlockSession(canonical, reads, self.settings, is_last=is_last)
+            try:
+                self._sessions[key] = BlockSession(canonical, reads, self.settings, is_last=is_last)
+            except onnx.shape_inference.InferenceError as err:
+                reason = " ".join(str(err).split())
+                raise InputError(f"the network cannot run these gates: {block.name}: {reason}") from err
         return self._sessions[key]
 
 
