@@ -209,7 +209,10 @@ def header_of_nested_lists() -> bytes:
 def header_of_190_mb() -> bytes:
     """A header of version 2.0 may claim 4 GB; NumPy reads all of it before it looks at it."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive, archive.open("a.npy", "w") as npy:
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("a.npy", "w") as npy,
+    ):
         npy.write(b"\x93NUMPY\x02\x00" + struct.pack("<L", 190 * MB))
         for _ in range(190):
             npy.write(b" " * MB)
@@ -279,6 +282,7 @@ FILES: dict[str, tuple[Damage, str]] = {
     "a manifest of a newer schema": (set_to(99, "schema_version"), "schema version 99 is newer than"),
     "a manifest with an unknown key": (set_to("x", "run_this"), "run_this: Extra inputs are not permitted"),
     "a label with a line break": (set_to("cat\ndog", "labels", 0), "must hold no control character"),
+    "a name of 1 MB": (set_to("n" * MB, "name"), "name: String should have at most 1000 characters"),
     "1025 blocks": (too_many_blocks, "1025 blocks, at most 1024 are allowed"),
     "300 operating points": (three_hundred_points, "300 operating points, at most 256 are allowed"),
     "statistics that unpack to 220 MB": (replaced(STATISTICS, zip_bomb), "bytes unpacked, at most 209715200"),
@@ -288,7 +292,7 @@ FILES: dict[str, tuple[Damage, str]] = {
     "statistics that run code when unpickled": (replaced(STATISTICS, pickled), "a.npy holds object, not float32"),
     "statistics of 4e9 values that are not there": (replaced(STATISTICS, four_billion_values), "a.npy holds 0 bytes"),
     "statistics with a header of nested lists": (replaced(STATISTICS, header_of_nested_lists), "cannot be read"),
-    "statistics with a header of 190 MB": (replaced(STATISTICS, header_of_190_mb), r"of version \(2, 0\), not \(1, 0\)"),
+    "statistics with a header of 190 MB": (replaced(STATISTICS, header_of_190_mb), r"of version \(2, 0\), not"),
     "statistics with a header of 20 kB": (
         replaced(STATISTICS, header_of_20_kb), r"cannot be read \(Header info length [^\n]*\); copy the bundle again$"
     ),

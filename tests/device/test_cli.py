@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -190,6 +191,16 @@ def test_a_program_of_one_function_fails_in_one_line(
         program(fail)
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("hello\n", "error: it went wrong\n")
+
+
+def test_an_error_of_megabytes_is_told_without_its_middle(tnn_edge_command: Command, bundle_copy: Path) -> None:
+    manifest = json.loads((bundle_copy / "manifest.json").read_text())
+    (bundle_copy / "manifest.json").write_text(json.dumps(manifest | {"\x1b" * 100_000: 1}))
+    code, _, said = tnn_edge_command("bundle", "inspect", str(bundle_copy))
+    assert code == 1
+    assert said.startswith(rf"error: {bundle_copy}/manifest.json: \x1b\x1b")
+    assert re.search(r" \[\d{5} characters left out\] .*: Extra inputs are not permitted\n$", said)
+    assert len(said) < 20_000
 
 
 def rename(bundle: Path, name: str) -> None:

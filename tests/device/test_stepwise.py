@@ -277,7 +277,9 @@ def test_gates_that_leave_shapes_which_do_not_fit_are_refused(widthwise: Bundle)
     blocks[1] = first.model_copy(update={"tensors": {**first.tensors, **narrowed}})
     manifest = widthwise.manifest.model_copy(update={"blocks": tuple(blocks)})
     runs = Stepwise(Bundle(widthwise.path, manifest, widthwise.digest))
-    message = r"^the network cannot run these gates: stage1_block1: \[ShapeInferenceError\] [^\n]*Incompatible dimensions"
+    message = (
+        r"^the network cannot run these gates: stage1_block1: \[ShapeInferenceError\] [^\n]*Incompatible dimensions"
+    )
     with pytest.raises(InputError, match=message):
         runs.run(image(widthwise), gates_of(widthwise, "1100" + "1111" * 3))
     assert runs.run(image(widthwise), gates_of(widthwise, "1111" * 4)).shape == (1, 10)

@@ -25,6 +25,7 @@ __all__ = [
     "Text",
 ]
 
+_MAX_TEXT: Final = 1000
 _MAX_PIXELS: Final = 4096
 MAX_CHANNELS: Final = 2**20
 _MAX_LUX: Final = 1e9  # a scene in the sun has 1e5
@@ -50,7 +51,7 @@ def _inside(path: str) -> str:
     return path
 
 
-Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT), AfterValidator(_printable)]
 """What is printed, or names a value of a graph."""
 BlockName = Annotated[Text, StringConstraints(pattern=r"^[^/]+$")]
 """Without the slash that divides it from the names of its tensors."""

@@ -17,6 +17,7 @@ from tnn_edge.printable import printable
 __all__ = ["program", "run_app"]
 
 
+_MAX_FAULT = 4000
 _INTERRUPTED = 128 + 2
 """Exit code that a shell gives to a program ended by SIGINT."""
 
@@ -43,8 +44,17 @@ def run_app(app: typer.Typer) -> None:
 
 def _end_with(faults: list[str]) -> NoReturn:
     for fault in faults:
-        typer.echo(f"error: {printable(fault)}", err=True)
+        typer.echo(f"error: {printable(_shortened(fault))}", err=True)
     sys.exit(1)
+
+
+def _shortened(fault: str) -> str:
+    """Without the middle, where a hostile file may have put megabytes; the way out stands at the end."""
+    left_out = len(fault) - _MAX_FAULT
+    if left_out <= 0:
+        return fault
+    half = _MAX_FAULT // 2
+    return f"{fault[:half]} [{left_out} characters left out] {fault[-half:]}"
 
 
 def program(main: Callable[..., None]) -> None:
