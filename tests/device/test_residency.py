@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import tnn_edge
 from tnn_edge import Engine
+from tnn_edge.runtime.lane import open_lane
 from tnn_edge.runtime.residency import Residency
 from tnn_edge.runtime.stored_tensor import PAGE_BYTES, StoredTensor, pages
 
@@ -152,6 +154,45 @@ def test_a_point_that_left_is_bound_nowhere_and_comes_back(tiny_bundle: Path, en
         with loading_held(own):
             assert own.run(x, 1.0).point == own.points[2]
         assert {i for lane in own._lanes for i in lane._bound} == {0, 2}
+
+
+def test_a_point_that_leaves_while_its_run_begins_is_not_kept(
+    tiny_bundle: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = engine.bundle.golden[0][:1]
+    with tnn_edge.load(tiny_bundle, device="cpu", max_resident_mb=2.2) as own:
+        own.run(x, 1.0)
+        own.settle()
+        sessions = own._sessions
+        assert sessions is not None
+        nearest = sessions.nearest
+
+        def found_and_left(i: int) -> tuple[int, Any]:
+            found = nearest(i)
+            nearest(2)
+            sessions.settle()
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sessions, "nearest", found_and_left)
+            assert own.run(x, 1.0).point == own.points[4]
+        assert own.resident == (own.points[0], own.points[2])
+        own.run(x, 0.4)
+        assert {i for lane in own._lanes for i in lane._bound} == {0, 2}
+
+
+def test_to_serve_another_thread_asks_for_no_point(tiny_bundle: Path, engine: Engine) -> None:
+    x = engine.bundle.golden[0][:1]
+    with tnn_edge.load(tiny_bundle, device="cpu", max_resident_mb=3.2) as own:
+        for u in (0.2, 0.4, 0.2):
+            own.run(x, u)
+            own.settle()
+        assert own.resident == own.points[:3]
+        assert own._sessions is not None
+        open_lane(own._sessions, x.shape, len(own.manifest.labels))
+        own.run(x, 0.8)
+        own.settle()
+        assert own.resident == (own.points[0], own.points[1], own.points[4])
 
 
 @pytest.mark.parametrize("budget", [0.0, -1.0, float("nan"), float("inf")])

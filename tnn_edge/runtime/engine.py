@@ -222,8 +222,8 @@ class Engine:
         sessions = self._sessions
         if sessions is None:
             raise _closed()
+        lane = self._lane(sessions)  # before the session: no lane holds one that left before it was opened
         i, session = sessions.nearest(self._number[asked.u])
-        lane = self._lane(sessions)
         try:
             latency_ms = lane.run(i, session, x)
             return Result(lane.logits.copy(), u, self.points[i], latency_ms, asked, self.fallback)

@@ -37,8 +37,8 @@ class Lane:
         self.version = sessions.version
         self.x, self.logits = self._memory(x_shape, (1, n_classes))
         self._bound: dict[int, tuple[Any, Any]] = {}
-        for i in sessions.resident:
-            self._bind_once(*sessions.nearest(i))
+        for i, session in sessions.opened:
+            self._bind_once(i, session)
 
     def run(self, i: int, session: Any, x: FloatArray) -> float:
         """Run a session on x; its output is in `logits`.

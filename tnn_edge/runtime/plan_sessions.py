@@ -91,7 +91,12 @@ class PlanSessions:
     @property
     def resident(self) -> tuple[int, ...]:
         """Numbers of the operating points in memory, u rising."""
-        return tuple(i for i, session in enumerate(self._sessions) if session is not None)
+        return tuple(i for i, _ in self.opened)
+
+    @property
+    def opened(self) -> tuple[tuple[int, Any], ...]:
+        """Number and session of the operating points in memory, u rising. To look asks for none."""
+        return tuple((i, session) for i, session in enumerate(self._sessions) if session is not None)
 
     def nearest(self, i: int) -> tuple[int, Any]:
         """The point to run for point i, and its session: itself, or the nearest lower one while i loads."""
