@@ -157,6 +157,30 @@ def test_a_closed_engine_says_so(own_engine: Engine, x: Array) -> None:
     own_engine.close()
 
 
+@pytest.mark.parametrize("look", [lambda e: e.resident, lambda e: e.device_mb, lambda e: e.settle()])
+def test_an_engine_may_be_looked_at_while_another_thread_closes_it(
+    own_engine: Engine, monkeypatch: pytest.MonkeyPatch, look: Callable[[Engine], object]
+) -> None:
+    sessions = iter([own_engine._sessions])
+    monkeypatch.setattr(Engine, "_sessions", property(lambda _: next(sessions, None)), raising=False)
+    look(own_engine)
+
+
+def test_a_run_that_ends_after_the_engine_was_closed_keeps_no_session(
+    own_engine: Engine, x: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert own_engine._sessions is not None
+    nearest = own_engine._sessions.nearest
+
+    def found_and_closed(i: int) -> tuple[int, Any]:
+        own_engine.close()
+        return nearest(i)
+
+    monkeypatch.setattr(own_engine._sessions, "nearest", found_and_closed)
+    assert own_engine.run(x, 1.0).point == own_engine.points[-1]
+    assert own_engine._lanes == []
+
+
 def test_leaving_the_context_closes_the_engine(tiny_bundle: Path, x: Array) -> None:
     with tnn_edge.load(str(tiny_bundle), device="cpu") as engine:
         engine.run(x)

@@ -108,7 +108,8 @@ class Engine:
     @property
     def resident(self) -> tuple[OperatingPoint, ...]:
         """Operating points in memory, u rising."""
-        return () if self._sessions is None else tuple(self.points[i] for i in self._sessions.resident)
+        sessions = self._sessions
+        return () if sessions is None else tuple(self.points[i] for i in sessions.resident)
 
     @property
     def has_budget(self) -> bool:
@@ -118,7 +119,8 @@ class Engine:
     @property
     def device_mb(self) -> float | None:
         """Memory of the GPU that the operating points took, in MB of 2^20 bytes; None on the CPU."""
-        n_bytes = None if self._sessions is None else self._sessions.device_bytes
+        sessions = self._sessions
+        n_bytes = None if sessions is None else sessions.device_bytes
         return None if n_bytes is None else n_bytes / 2**20
 
     @property
@@ -213,8 +215,9 @@ class Engine:
 
     def settle(self) -> None:
         """Wait until nothing is loaded or linked in the background; for benchmarks."""
-        if self._sessions is not None:
-            self._sessions.settle()
+        sessions = self._sessions
+        if sessions is not None:
+            sessions.settle()
         self._vectors.settle()
 
     def _run(self, x: FloatArray, u: float, asked: OperatingPoint) -> Result:
@@ -233,6 +236,8 @@ class Engine:
             raise self._failed(sessions, str(err).partition("\n")[0]) from err
         finally:
             self._lanes.append(lane)
+            if self._sessions is None:  # closed meanwhile
+                self._lanes.clear()
 
     def _failed(self, sessions: PlanSessions, reason: str) -> TnnEdgeError:
         """The error for a run that failed; the engine moves to the CPU where it may."""
