@@ -201,6 +201,21 @@ def gate_network_of_element_type(bundle: Path) -> None:
     rewrite(bundle, "gate.onnx", model.SerializeToString())
 
 
+def gate_network_of_150_mb(bundle: Path) -> None:
+    """To serialise a graph with its weights, and to infer shapes from that, takes five times the weights."""
+    gate_network(bundle)
+    rewrite(bundle, "zeros.bin", bytes(150 * 2**20))
+    model = onnx.load_model(str(bundle / "gate.onnx"))
+    model.graph.node.append(node("Identity", "zeros", "unused"))
+    zeros = model.graph.initializer.add(
+        name="zeros", data_type=TensorProto.FLOAT, dims=[150, 2**18], data_location=TensorProto.EXTERNAL
+    )
+    for key, value in {"location": "zeros.bin", "offset": "0", "length": str(150 * 2**20)}.items():
+        zeros.external_data.add(key=key, value=value)
+    rewrite(bundle, "gate.onnx", model.SerializeToString())
+    edit_manifest(bundle, lambda m: m["gate_network"].update(macs=1))
+
+
 def weights_of_nan(bundle: Path) -> None:
     rewrite(bundle, WEIGHTS, b"\xff" * (bundle / WEIGHTS).stat().st_size)
 
@@ -322,6 +337,7 @@ GRAPHS: dict[str, tuple[Damage, str]] = {
     "a gate network whose image is of a type that is none": (
         gate_network_of_element_type, r"gate\.onnx: x must be float32, as all that a network reads and gives$"
     ),
+    "a gate network of 150 MB that costs something else": (gate_network_of_150_mb, "15 MACs, the manifest says 1$"),
     "a block that gives whole numbers": (
         edited(lambda m: setattr(m.graph.output[0].type.tensor_type, "elem_type", TensorProto.INT64)),
         r"y must be float32, as all that a network reads and gives$",
