@@ -19,11 +19,12 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.device.hostile_bundles import FILES, Damage
 from tests.device.hostile_graphs import GRAPHS, many_convolutions
-from tnn_edge.bundle import open_bundle
+from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.errors import BundleError, TnnEdgeError
+from tnn_edge.runtime.installing.build_limits import limits_of
 from tnn_edge.runtime.installing.confined import Limits, confined
 from tnn_edge.runtime.linking.linker import link
-from tnn_edge.runtime.linking.macs import graph_macs
+from tnn_edge.runtime.linking.macs import MAX_MACS, graph_macs
 
 CORPUS: dict[str, tuple[Damage, str]] = {**FILES, **GRAPHS}
 SLOW = {
@@ -153,6 +154,17 @@ def test_a_bundle_that_computes_too_long_is_stopped(bundle_copy: Path, tmp_path:
     says = f"^the install of {re.escape(str(bundle_copy))} ran longer than 2 s of CPU time; do not use this bundle"
     with pytest.raises(BundleError, match=says):
         build_within(bundle_copy, tmp_path, Limits(600 * 2**20, 2, 30))
+
+
+def test_a_bundle_buys_no_time_by_declaring_more_than_one_run_may_take(tiny_bundle: Path) -> None:
+    opened = open_bundle(tiny_bundle)
+
+    def limits(macs: int) -> Limits:
+        points = tuple(point.model_copy(update={"macs": macs}) for point in opened.manifest.operating_points)
+        manifest = opened.manifest.model_copy(update={"operating_points": points})
+        return limits_of(Bundle(opened.path, manifest, opened.digest), "cpu")
+
+    assert limits(10**18) == limits(MAX_MACS) != limits(1)
 
 
 def test_a_bundle_that_needs_too_much_memory_is_stopped(bundle_copy: Path, tmp_path: Path) -> None:
