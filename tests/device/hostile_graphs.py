@@ -277,6 +277,9 @@ GRAPHS: dict[str, tuple[Damage, str]] = {
     "1,500,000 empty nodes": (empty_nodes(1_500_000), "at most 2097152 are allowed; large tensors belong"),
     "900,000 empty nodes": (empty_nodes(900_000), "900000 nodes, at most 10000 are allowed"),
     "a node of 200,000 inputs": (edited(node_of_200_000_inputs), "edges, at most 100000 are allowed"),
+    "a node of 45,000 inputs": (
+        block_of([node("Concat", "x " * 45_000, "c", axis=0), *pooled("c")]), "45000 inputs of Concat, at most 256 are"
+    ),
     "an attribute of 100,000 numbers": (attribute("pads", [0] * 100_000), "100000 numbers in pads of Conv, at most 64"),
     "no group at all": (attribute("group", 0), r"Conv has group 0, it must lie in \[1, 1048576\]"),
     "a stride of 0": (attribute("strides", [0, 0]), r"Conv has strides 0, it must lie in \[1, 1048576\]"),

@@ -23,6 +23,7 @@ _GRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _MAX_NODES = 10_000
 _MAX_TENSORS = 20_000
 _MAX_EDGES = 10 * _MAX_NODES
+_MAX_INPUTS = 256  # of one node: four times the layers of the largest dense block; linking is quadratic in them
 _MAX_NUMBERS = 64  # of one attribute: more than any operator on the list reads
 _MAX_ATTRIBUTE = 2**20  # far above any size of a network, far below where a size of int64 overflows
 _LEAST = {"group": 1, "strides": 1, "dilations": 1, "kernel_shape": 1, "pads": 0}
@@ -36,9 +37,9 @@ def check_graph(model: onnx.ModelProto, path: Path) -> None:
         path: of the file, for the error.
 
     Raises:
-        BundleError: local functions, subgraphs, sparse tensors or training graphs; too many nodes, tensors or edges; an
-            input or output that is not float32; an operator, a domain, a kind of attribute or a number in one that is
-            not allowed.
+        BundleError: local functions, subgraphs, sparse tensors or training graphs; too many nodes, tensors, edges or
+            inputs of a node; an input or output that is not float32; an operator, a domain, a kind of attribute or a
+            number in one that is not allowed.
     """
     if model.functions:
         raise BundleError(f"{path}: local functions are not allowed in a bundle")
@@ -61,6 +62,7 @@ def check_graph(model: onnx.ModelProto, path: Path) -> None:
         if node.domain not in ("", "ai.onnx") or node.op_type not in ALLOWED_OPERATORS:
             name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             raise BundleError(f"{path}: operator {name} is not allowed in a bundle")
+        _check_count(path, f"inputs of {node.op_type}", len(node.input), _MAX_INPUTS)
         for attribute in node.attribute:
             _check_attribute(node, attribute, path)
 
