@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 
 from tests.device.graphs import drawn
 from tests.device.graphs import run as run_plain
+from tests.device.hostile_graphs import GRAPHS
 from tnn_edge.bundle import Bundle, Slice, TensorSpec, open_bundle
 from tnn_edge.errors import BundleError, InputError, ProviderError
 from tnn_edge.runtime.linking.linker import link
 from tnn_edge.runtime.vectors.recent import Recent
 from tnn_edge.runtime.vectors.stepwise import Stepwise
+from tnn_edge.runtime.vectors.store import VectorStore
 
 Array = npt.NDArray[np.float32]
 
@@ -283,6 +285,16 @@ def test_gates_that_leave_shapes_which_do_not_fit_are_refused(widthwise: Bundle)
     with pytest.raises(InputError, match=message):
         runs.run(image(widthwise), gates_of(widthwise, "1100" + "1111" * 3))
     assert runs.run(image(widthwise), gates_of(widthwise, "1111" * 4)).shape == (1, 10)
+
+
+def test_a_block_of_more_work_than_a_run_may_take_is_refused(bundle_copy: Path) -> None:
+    """That no operating point runs it is no reason to: nobody has probed it either."""
+    GRAPHS["convolutions of large kernels"][0](bundle_copy)
+    bundle = open_bundle(bundle_copy)
+    with pytest.raises(BundleError, match=r"one run takes 25\d{10} MACs .* at most 200000000000"):
+        Stepwise(bundle).run(image(bundle), gates_of(bundle, "1111" * 4))
+    with pytest.raises(BundleError, match=r"one run takes 25\d{10} MACs .* at most 200000000000"):
+        VectorStore(bundle_copy / "store", 2**30).add(bundle, gates_of(bundle, "1111" * 4))
 
 
 def test_a_bundle_that_is_moved_away_is_named(bundle_copy: Path) -> None:

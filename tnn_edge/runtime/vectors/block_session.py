@@ -19,6 +19,7 @@ import onnx
 from onnx import numpy_helper
 
 from tnn_edge.errors import PlanError
+from tnn_edge.runtime.linking.macs import graph_macs
 from tnn_edge.runtime.linking.optimising import save_optimised
 from tnn_edge.runtime.linking.shapes import give_input_shape
 from tnn_edge.runtime.providers import SessionSettings, open_session, session_options
@@ -81,10 +82,11 @@ class BlockSession:
 
         Raises:
             PlanError: ONNX Runtime refuses the block, or merges its weights with each other.
-            BundleError: shapes that are not known or too large.
+            BundleError: shapes that are not known or too large, or too much work.
         """
         model, weights = _with_random_weights(block, reads.shape)
         shape = tuple(give_input_shape(model, reads.shape))
+        graph_macs(model)  # which refuses more work than a run may take
         has_fence_after = len(shape) == 4 and not is_last
         _fence(model.graph, before=reads.is_blocked, after=has_fence_after)
         optimised = _optimised(model)

@@ -137,7 +137,8 @@ class Stepwise:
         Raises:
             InputError: x has another shape or dtype, the gates are not the bundle's, or the network cannot run them.
             PlanError: ONNX Runtime fails.
-            BundleError: a block's shapes are not known or too large, or its file is no longer what was opened.
+            BundleError: a block's shapes are not known, it is too large or too much work, or its file is no longer what
+                was opened.
         """
         return self.trace(x, gates).logits
 

@@ -190,12 +190,12 @@ def _write_plan(bundle: Bundle, gates: Mapping[str, str], folder: Path) -> tuple
 
     from tnn_edge.runtime.installing.weight_store import WeightStore
     from tnn_edge.runtime.linking.linker import link
+    from tnn_edge.runtime.linking.macs import graph_macs
     from tnn_edge.runtime.linking.optimising import save_optimised
-    from tnn_edge.runtime.linking.shapes import known_shapes
 
     try:
         linked = ir.to_proto(link(bundle, gates))
-        known_shapes(linked)
+        graph_macs(linked)  # which refuses what is too large or too much work
     except TnnEdgeError:
         raise
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as err:
