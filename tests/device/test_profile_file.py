@@ -28,6 +28,7 @@ from tnn_edge.runtime.cost_profile import (
     find_profile,
     keep_profile,
 )
+from tnn_edge.runtime.installing.plan_key import key_digest
 from tnn_edge.runtime.machine import describe_machine
 
 SETTINGS = SessionSettings()
@@ -103,7 +104,7 @@ def test_other_plans_have_a_profile_of_their_own(bundle: Bundle, plans: PlanSet)
 
 
 def _signed(fields: dict[str, Any]) -> bytes:
-    return json.dumps({"sha256": module._digest(fields), "profile": fields}).encode()
+    return json.dumps({"sha256": key_digest(fields), "profile": fields}).encode()
 
 
 def _changed(**change: Any) -> Callable[[dict[str, Any]], bytes]:

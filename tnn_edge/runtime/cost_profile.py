@@ -14,6 +14,7 @@ from pydantic import Field
 from tnn_edge.bundle import Bundle
 from tnn_edge.bundle.fields import Exactly1, Positive, Share, Strict, Text
 from tnn_edge.errors import PlanError, TnnEdgeError
+from tnn_edge.runtime.installing.plan_key import key_digest
 from tnn_edge.runtime.installing.plans import PlanSet
 from tnn_edge.runtime.machine import describe_machine
 from tnn_edge.runtime.providers import Device, SessionSettings
@@ -154,7 +155,7 @@ def keep_profile(profile: Profile, plans: PlanSet) -> Path:
     """
     path = _path(plans, profile.key)
     values = profile.model_dump(mode="json")
-    text = json.dumps({"sha256": _digest(values), "profile": values}, indent=1) + "\n"
+    text = json.dumps({"sha256": key_digest(values), "profile": values}, indent=1) + "\n"
     try:
         make_folder(path.parent)
         write_whole(path, text.encode(), _KIND)
@@ -192,12 +193,8 @@ def find_profile(bundle: Bundle, plans: PlanSet, device: Device, settings: Sessi
 def _read(data: bytes) -> Profile | None:
     try:
         fields = json.loads(data)
-        if fields["sha256"] != _digest(fields["profile"]):
+        if fields["sha256"] != key_digest(fields["profile"]):
             return None
         return Profile.model_validate_json(json.dumps(fields["profile"]), strict=True)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _digest(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -8,7 +8,6 @@ holds the store's lock.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -18,11 +17,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.bundle.reading import file_sha256
 from tnn_edge.errors import BundleError, PlanError, TnnEdgeError
+from tnn_edge.runtime.installing.plan_key import key_digest
 from tnn_edge.runtime.installing.plans import cannot_write
 from tnn_edge.runtime.stored_tensor import StoredTensor
 
@@ -79,7 +78,7 @@ class VectorStore:
         folder = self._folder(gates)
         try:
             index = json.loads((folder / _INDEX).read_text())
-            if index.pop("sha256") != _digest(index) or index["gates"] != dict(gates):
+            if index.pop("sha256") != key_digest(index) or index["gates"] != dict(gates):
                 return None
             if has_to_hash and any(file_sha256(folder / name) != digest for name, digest in index["files"].items()):
                 return None
@@ -146,7 +145,7 @@ class VectorStore:
             room += size
 
     def _folder(self, gates: Mapping[str, str]) -> Path:
-        return self.folder / hashlib.sha256(json.dumps(dict(gates), sort_keys=True).encode()).hexdigest()[:32]
+        return self.folder / key_digest(dict(gates))[:32]
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -175,10 +174,6 @@ def store_vector(bundle: str, digest: str, gates: dict[str, str], folder: str, m
     if opened.digest != digest:
         raise BundleError(f"{bundle} is no longer the bundle that was loaded; load it again")
     VectorStore(Path(folder), max_bytes).add(opened, gates)
-
-
-def _digest(index: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def _n_bytes(folder: Path) -> int:
@@ -213,5 +208,5 @@ def _write_plan(bundle: Bundle, gates: Mapping[str, str], folder: Path) -> tuple
         "tensors": [list(tensor) for tensor in tensors],
         "files": {name: file_sha256(folder / name) for name in (_PLAN, _WEIGHTS)},
     }
-    (folder / _INDEX).write_text(json.dumps(index | {"sha256": _digest(index)}))
+    (folder / _INDEX).write_text(json.dumps(index | {"sha256": key_digest(index)}))
     return tensors
