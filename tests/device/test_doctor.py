@@ -25,7 +25,7 @@ from tests.device.diagnosis import (
     write_files,
 )
 from tnn_edge.cli.doctor import doctor
-from tnn_edge.doctor import FaultCode, Finding, Report, Status, Surroundings, declared, examine
+from tnn_edge.doctor import FaultCode, Finding, Report, Status, Surroundings, cache, declared, examine, memory
 from tnn_edge.doctor.apart import Broken
 from tnn_edge.doctor.examination import CHECKS
 from tnn_edge.doctor.finding import fault, note, ok
@@ -568,3 +568,10 @@ def test_help_and_guide_explain_every_exit_code(code: FaultCode) -> None:
     assert re.search(rf"^ +{code:d} \w", doctor.__doc__ or "", re.MULTILINE)
     guide = (REPOSITORY / "docs" / "doctor.md").read_text()
     assert re.search(rf"^\| {code:d} \| \w", guide, re.MULTILINE)
+
+
+def test_the_guide_has_the_bounds_that_are_checked() -> None:
+    guide = (REPOSITORY / "docs" / "doctor.md").read_text()
+    assert f"less than {memory._LEAST_MIB} MiB left" in guide
+    assert f"less than {cache._LEAST_MB} MB are free" in guide
+    assert f"less than {cache._ENOUGH_MB} MB free" in guide

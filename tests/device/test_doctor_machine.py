@@ -317,13 +317,17 @@ GROUPS = {
 def test_a_control_group_that_is_nearly_full_is_a_fault(tmp_path: Path, files: dict[str, str]) -> None:
     finding = diagnosed(check_memory, write_files(tmp_path, files))
     assert finding.seen == f"{200 - (190 - 50)} MiB left, by its control group"  # unused page cache is given back
-    assert_fault(finding, FaultCode.MEMORY, cause="the smallest networks take 128 MiB", mend="docker run --memory")
+    assert_fault(
+        finding, FaultCode.MEMORY, cause="to install even a small network takes 180 MiB", mend="docker run --memory"
+    )
 
 
 def test_a_machine_that_is_nearly_full_is_a_fault(tmp_path: Path) -> None:
     finding = diagnosed(check_memory, write_files(tmp_path, {"proc/meminfo": "MemAvailable:  65536 kB\n"}))
     assert finding.seen == "64 MiB left, by the machine"
-    assert_fault(finding, FaultCode.MEMORY, cause="the smallest networks take 128 MiB", mend="sudo swapon /swap")
+    assert_fault(
+        finding, FaultCode.MEMORY, cause="to install even a small network takes 180 MiB", mend="sudo swapon /swap"
+    )
 
 
 def test_a_limit_of_the_process_itself_counts() -> None:
@@ -332,12 +336,14 @@ def test_a_limit_of_the_process_itself_counts() -> None:
         finding = only(check_memory(Surroundings()))
     assert finding.seen.endswith(" MiB left, by its own limit")
     assert int(finding.seen.split()[0]) <= 64
-    assert_fault(finding, FaultCode.MEMORY, cause="the smallest networks take 128 MiB", mend="ulimit -v unlimited")
+    assert_fault(
+        finding, FaultCode.MEMORY, cause="to install even a small network takes 180 MiB", mend="ulimit -v unlimited"
+    )
 
 
 def test_memory_for_small_networks_alone_is_a_note(tmp_path: Path) -> None:
     finding = diagnosed(check_memory, write_files(tmp_path, {"proc/meminfo": "MemAvailable:  524288 kB\n"}))
-    assert_note(finding, cause="a ResNet-50 with five operating points takes", mend="swapon")
+    assert_note(finding, cause="a ResNeXt-50 with 17 operating points takes 550 MiB", mend="swapon")
     assert diagnosed(check_memory, write_files(tmp_path, PLENTY)).status is Status.ok
     assert_note(diagnosed(check_memory, tmp_path / "empty"), cause="/proc/meminfo does not say")
 
