@@ -90,6 +90,26 @@ def test_a_cache_behind_a_link_to_nowhere_is_a_fault(tmp_path: Path) -> None:
     assert_fault(cache_finding(tmp_path / "link"), FaultCode.CACHE, cause="is no folder", mend="TNN_EDGE_CACHE")
 
 
+def test_a_device_in_the_place_of_the_cache_is_not_moved_away() -> None:
+    finding = cache_finding(Path("/dev/null"))
+    assert_fault(finding, FaultCode.CACHE, cause="/dev/null is no folder", mend="export TNN_EDGE_CACHE=")
+    assert "mv" not in (finding.mend or "")
+
+
+def test_a_cache_in_a_folder_of_another_user_leaves_that_folder_to_its_owner(open_folder: Path) -> None:
+    open_folder.chmod(0o555)
+    cache = open_folder / "a" / "b"
+    with ordinary_user():
+        finding = cache_finding(cache)
+    assert finding.seen == f"{cache}, to be made in {open_folder}: Permission denied"
+    assert_fault(
+        finding,
+        FaultCode.CACHE,
+        cause="no permission",
+        mend=f"sudo mkdir -p {cache} && sudo chown $(id -u) {cache}; or",
+    )
+
+
 def test_a_cache_of_another_user_is_a_fault(open_folder: Path) -> None:
     open_folder.chmod(0o555)
     with ordinary_user():
@@ -117,7 +137,7 @@ def test_a_cache_whose_path_is_no_utf8_is_a_fault(tmp_path: Path) -> None:
         ("size=40k", "No space left on device", "the disk or the user's share of it is full", "df -h"),
         ("size=8m", "can be written, 8 MB free", "the plans of a small network take 50 MB", "then remove"),
         ("size=1m,nr_inodes=1", "No space left on device", "the disk or the user's share of it is full", "df -i"),
-        ("ro", "Read-only file system", "mounted to be read only", "sudo mount -o remount,rw"),
+        ("ro", "Read-only file system", "mounted to be read only", "sudo mount -o remount,rw {disk}; or"),
     ],
     ids=["full", "nearly full", "no inodes", "read-only"],
 )
@@ -126,23 +146,30 @@ def test_a_cache_on_a_disk_without_room_is_a_fault(
 ) -> None:
     finding = _on_a_disk(tmp_path, options)
     assert seen in finding.seen
-    assert_fault(finding, FaultCode.CACHE, cause=cause, mend=mend)
+    assert_fault(finding, FaultCode.CACHE, cause=cause, mend=mend.format(disk=tmp_path))
 
 
-def _on_a_disk(folder: Path, options: str) -> Finding:
-    """Examine a file system of its own, which only a process in a namespace of its own sees."""
+def test_a_read_only_disk_is_mounted_anew_where_it_is_mounted(tmp_path: Path) -> None:
+    finding = _on_a_disk(tmp_path, "ro", cache="some/cache")
+    assert finding.seen == f"{tmp_path}/some/cache: Read-only file system"
+    assert_fault(finding, FaultCode.CACHE, cause="read only", mend=f"sudo mount -o remount,rw {tmp_path}; or")
+
+
+def _on_a_disk(folder: Path, options: str, *, cache: str = "") -> Finding:
+    """Examine a folder of a file system of its own, which only a process in a namespace of its own sees."""
     code = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "import json\nfrom pathlib import Path\n"
         "from tnn_edge.doctor import Surroundings\nfrom tnn_edge.doctor.cache import check_cache\n"
-        f"(finding,) = check_cache(Surroundings(cache=Path({str(folder)!r})))\n"
+        f"(finding,) = check_cache(Surroundings(cache=Path({str(folder / cache)!r})))\n"
         "print(json.dumps([finding.seen, finding.cause, finding.mend]))"
     )
-    mount = ["sh", "-c", 'mount -t tmpfs -o "$0" none "$1" || exit 77; exec "$2" -c "$3"']
+    disk = 'mount -t tmpfs none "$1" && mkdir -p "$2" && mount -o "remount,$0" "$1"'
+    mount = ["sh", "-c", f'{disk} || exit 77; exec "$3" -c "$4"', options, str(folder), str(folder / cache)]
     if shutil.which("unshare") is None:
         pytest.skip("this system has no unshare to mount a disk with")
     done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", *mount, options, str(folder), sys.executable, code],
+        ["unshare", "--user", "--map-root-user", "--mount", *mount, sys.executable, code],
         capture_output=True,
         text=True,
         check=False,

@@ -37,7 +37,7 @@ def check_cache(where: Surroundings) -> Iterator[Finding]:
     try:
         _write_to(there)
     except OSError as err:
-        cause, mend = _reason(err, there)
+        cause, mend = _reason(err, folder, there)
         yield _fault(f"{seen}: {err.strerror}", cause=cause, mend=mend)
         return
     free_mb = shutil.disk_usage(there).free // _MB
@@ -66,20 +66,26 @@ def _write_to(folder: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _reason(err: OSError, folder: Path) -> tuple[str, str]:
-    """Cause and cure of a write that failed."""
-    quoted = shlex.quote(str(folder))
+def _reason(err: OSError, folder: Path, there: Path) -> tuple[str, str]:
+    """Cause and cure of a write to `there`, where `folder` is or would be made, that failed."""
+    quoted = shlex.quote(str(there))
     if err.errno in {errno.ENOSPC, errno.EDQUOT}:
         return "the disk or the user's share of it is full", f"df -h {quoted}; df -i {quoted}; or {_ELSEWHERE}"
     if err.errno == errno.EROFS:
-        return "the file system is mounted to be read only", f"sudo mount -o remount,rw {quoted}; or {_ELSEWHERE}"
+        disk = next(path for path in (there.resolve(), *there.resolve().parents) if path.is_mount())
+        mend = f"sudo mount -o remount,rw {shlex.quote(str(disk))}; or {_ELSEWHERE}"
+        return "the file system is mounted to be read only", mend
     if err.errno == errno.EFBIG:
         return "the process may not write files of that size", f"ulimit -f unlimited; or {_ELSEWHERE}"
     if err.errno in {errno.EACCES, errno.EPERM}:
-        owner = f"it belongs to uid {folder.lstat().st_uid}, and this is uid {os.geteuid()}"
-        return f"no permission: {owner}", f"sudo chown -R $(id -u) {quoted}; or {_ELSEWHERE}"
-    if err.errno in {errno.ENOTDIR, errno.ELOOP} or not folder.is_dir():
-        return f"{folder} is no folder", f"mv {quoted} {quoted}.away; or {_ELSEWHERE}"
+        owner = f"it belongs to uid {there.lstat().st_uid}, and this is uid {os.geteuid()}"
+        own = shlex.quote(str(folder))
+        # What lies above the folder may be the system's: it stays its owner's.
+        mine = f"chown -R $(id -u) {own}" if there == folder else f"mkdir -p {own} && sudo chown $(id -u) {own}"
+        return f"no permission: {owner}", f"sudo {mine}; or {_ELSEWHERE}"
+    if err.errno in {errno.ENOTDIR, errno.ELOOP} or not there.is_dir():
+        is_movable = there.is_file() or there.is_symlink()
+        return f"{there} is no folder", (f"mv {quoted} {quoted}.away; or " if is_movable else "") + _ELSEWHERE
     return "the file system takes no new file there", _ELSEWHERE
 
 
