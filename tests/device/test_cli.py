@@ -148,6 +148,26 @@ def test_a_wrong_call_is_a_usage_error(tnn_edge_command: Command, args: list[str
     assert err.startswith("Usage: ")
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["profile", "--rounds"],
+        ["profile", "--seconds"],
+        ["bench", "--switches"],
+        ["bench", "--threads"],
+        ["bench", "--rounds"],
+        ["bundle", "costs", "--rounds"],
+        ["run", "--limit"],
+    ],
+)
+def test_a_number_that_no_machine_gets_through_is_a_usage_error(
+    tnn_edge_command: Command, tiny_bundle: Path, args: list[str]
+) -> None:
+    code, out, err = tnn_edge_command(*args, str(10**20), str(tiny_bundle))
+    assert (code, out) == (2, "")
+    assert f"Invalid value for '{args[-1]}': Input should be less than or equal to" in err
+
+
 def test_every_command_has_help(tnn_edge_command: Command) -> None:
     code, out, _ = tnn_edge_command("--help")
     assert code == 0

@@ -110,7 +110,7 @@ def test_a_bundle_without_accuracies_has_no_picture_and_measures_nothing(
     for each in manifest["operating_points"]:
         each["accuracy"] = None
     (bundle_copy / "manifest.json").write_text(json.dumps(manifest))
-    command = [str(bundle_copy), "--device", "cpu", "--rounds", "10000000", "--png", str(tmp_path / "a.png")]
+    command = [str(bundle_copy), "--device", "cpu", "--rounds", "1000000", "--png", str(tmp_path / "a.png")]
     code, out, err = profile_command(*command)
     assert (code, out) == (1, "")
     assert err.startswith("error: the bundle holds no accuracies to draw; export it again with held-out images: ")
@@ -123,16 +123,34 @@ def test_what_cannot_be_kept_is_told_before_anything_is_measured(
     profile_command: Command, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "cache" / "profiles").write_text("")
-    code, out, err = profile_command(str(tiny_bundle), "--device", "cpu", "--rounds", "10000000")
+    code, out, err = profile_command(str(tiny_bundle), "--device", "cpu", "--rounds", "1000000")
     assert (code, out) == (1, "")
     assert err.startswith(f"error: cannot keep a profile in {tmp_path}/cache/profiles; set TNN_EDGE_CACHE to another")
 
 
-@pytest.mark.parametrize("other", [["--kept"], ["--png", "a.png"]])
+@pytest.mark.parametrize(
+    "other",
+    [["--kept"], ["--png", "a.png"], ["--rounds", "20"], ["--seconds", "1"], ["--threads", "2"], ["--spinning"]],
+)
 def test_the_table_of_settings_goes_alone(profile_command: Command, tiny_bundle: Path, other: list[str]) -> None:
     code, out, err = profile_command(str(tiny_bundle), "--settings", *other)
     assert (code, out) == (2, "")
-    assert "it goes without --kept and --png" in err
+    assert f"Invalid value for --settings: it goes without {other[0]}" in err
+
+
+@pytest.mark.parametrize("other", [["--rounds", "20"], ["--seconds", "1"]])
+def test_what_is_kept_is_shown_as_it_was_measured(
+    profile_command: Command, tiny_bundle: Path, other: list[str]
+) -> None:
+    code, out, err = profile_command(str(tiny_bundle), "--kept", *other)
+    assert (code, out) == (2, "")
+    assert f"Invalid value for --kept: it goes without {other[0]}" in err
+
+
+def test_a_pace_is_for_the_table_of_settings(profile_command: Command, tiny_bundle: Path) -> None:
+    code, out, err = profile_command(str(tiny_bundle), "--fps", "10")
+    assert (code, out) == (2, "")
+    assert "Invalid value for --fps: it is for --settings; add that, or leave it out" in err
 
 
 def drawn(measured: Profile) -> npt.NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tnn_edge.cli.options import (
+    MOST_ROUNDS,
     BundleArgument,
     DeviceChoice,
     DeviceOption,
@@ -19,8 +20,8 @@ from tnn_edge.cli.options import (
     PrecisionChoice,
     PrecisionOption,
     ThreadsOption,
+    check_goes_without,
     in_precision,
-    is_given,
     print_json,
     print_table,
 )
@@ -51,9 +52,12 @@ def bench(
     stepwise: Annotated[
         bool, typer.Option("--stepwise", help="Also time random gate vectors of the same size, which have no plan.")
     ] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Passes over all settings.")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Passes over all settings.")] = 200,
     switches: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Instead: N random switches, and what the first frame costs.")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=MOST_ROUNDS, help="Instead: N random switches, and what the first frame costs."
+        ),
     ] = None,
     threads: ThreadsOption = 1,
     device: DeviceOption = DeviceChoice.auto,
@@ -72,10 +76,7 @@ def bench(
 
     static = dict(_static(text) for text in against or [])
     if switches is not None:
-        for option in filter(
-            lambda option: is_given(context, option), ("against", "u", "float32", "chained", "stepwise", "rounds")
-        ):
-            raise typer.BadParameter(f"it goes without --{option}", param_hint="--switches")
+        check_goes_without(context, "--switches", ("against", "u", "float32", "chained", "stepwise", "rounds"))
     if float32 and precision is PrecisionChoice.float32:
         raise typer.BadParameter("it compares with int8; add --precision int8", param_hint="--float32")
     load = partial(

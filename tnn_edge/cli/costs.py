@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tnn_edge.cli.options import BundleArgument, DeviceChoice, DeviceOption, ThreadsOption, print_table
+from tnn_edge.cli.options import MOST_ROUNDS, BundleArgument, DeviceChoice, DeviceOption, ThreadsOption, print_table
 from tnn_edge.printable import printable
 
 __all__ = ["costs"]
@@ -20,7 +20,7 @@ def costs(
         Path | None,
         typer.Option(metavar="F", help="Write them to a JSON file, gate -> milliseconds of each component."),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Passes over all blocks.")] = 50,
+    rounds: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Passes over all blocks.")] = 50,
     threads: ThreadsOption = 1,
     device: DeviceOption = DeviceChoice.auto,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tnn_edge.runtime.providers import Device
 
 __all__ = [
+    "MOST_ROUNDS",
     "BundleArgument",
     "DeviceChoice",
     "DeviceOption",
@@ -28,12 +30,16 @@ __all__ = [
     "PrecisionChoice",
     "PrecisionOption",
     "ThreadsOption",
+    "check_goes_without",
     "device_for",
     "in_precision",
     "is_given",
     "print_json",
     "print_table",
 ]
+
+MOST_ROUNDS = 1_000_000
+"""What is timed more often takes days, and memory for each time."""
 
 _MOST_MB = 1e9
 
@@ -78,13 +84,28 @@ MaxResidentOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads that compute one inference.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, max=256, help="Threads that compute one inference.")]
 
 
 def is_given(context: typer.Context, option: str) -> bool:
     """Whether an option was written, which would be passed over in silence."""
     origin = context.get_parameter_source(option)
     return origin is not None and origin.name == "COMMANDLINE"  # by name: typer has its own copy of click, or not
+
+
+def check_goes_without(context: typer.Context, option: str, others: Iterable[str]) -> None:
+    """Refuse an option beside which others would do nothing.
+
+    Args:
+        context: the command's.
+        option: as it is written, `--settings`.
+        others: parameters of the command.
+
+    Raises:
+        typer.BadParameter: one of them was written.
+    """
+    for other in filter(lambda other: is_given(context, other), others):
+        raise typer.BadParameter(f"it goes without --{other}", param_hint=option)
 
 
 def device_for(device: DeviceChoice, precision: PrecisionChoice) -> Device:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tnn_edge.cli.options import (
+    MOST_ROUNDS,
     BundleArgument,
     DeviceChoice,
     DeviceOption,
@@ -17,8 +18,10 @@ from tnn_edge.cli.options import (
     PrecisionChoice,
     PrecisionOption,
     ThreadsOption,
+    check_goes_without,
     device_for,
     in_precision,
+    is_given,
     print_json,
     print_table,
 )
@@ -37,10 +40,14 @@ _UNKNOWN = "-"
 
 
 def profile(
+    context: typer.Context,
     bundle: BundleArgument,
-    rounds: Annotated[int, typer.Option(min=20, help="Inferences timed at each operating point.")] = 200,
+    rounds: Annotated[
+        int,
+        typer.Option(min=20, max=MOST_ROUNDS, help="Inferences timed at each operating point; p99 takes 100 of them."),
+    ] = 200,
     seconds: Annotated[
-        float, typer.Option(min=0.01, help="How long each point is repeated for energy and CPU time.")
+        float, typer.Option(min=0.01, max=3600.0, help="How long each point is repeated for energy and CPU time.")
     ] = 2.0,
     kept: Annotated[bool, typer.Option("--kept", help="Measure nothing; show what was measured last.")] = False,
     settings_table: Annotated[
@@ -66,10 +73,13 @@ def profile(
     from tnn_edge.runtime.measuring.profile_plot import check_accuracies, draw_profile_png
 
     if settings_table:
-        if kept or png is not None:
-            raise typer.BadParameter("it goes without --kept and --png", param_hint="--settings")
+        check_goes_without(context, "--settings", ("kept", "png", "rounds", "seconds", "threads", "spinning"))
         show_settings(bundle, device_for(device, precision), precision.value, fps, as_json=as_json)
         return
+    if is_given(context, "fps"):
+        raise typer.BadParameter("it is for --settings; add that, or leave it out", param_hint="--fps")
+    if kept:
+        check_goes_without(context, "--kept", ("rounds", "seconds"))
     if png is not None:
         check_can_draw(png)
     settings = tnn_edge.SessionSettings(threads=threads, spinning=spinning)

@@ -70,7 +70,7 @@ def run(
         ),
     ] = "1",
     out: Annotated[str, typer.Option(metavar="FILE|-", help="Where the JSON lines go; - is stdout.")] = "-",
-    limit: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=10**12, help="End after so many frames.")] = None,
     period: Annotated[int, typer.Option(min=2, help="Frames of a camera's ramp, there and back.")] = 200,
     append: Annotated[bool, typer.Option("--append", help="Add to FILE when it exists.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE when it exists.")] = False,
