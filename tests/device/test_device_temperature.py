@@ -56,6 +56,13 @@ def test_temperatures_are_in_degrees_celsius(rig: Rig, celsius: float) -> None:
     assert rig.thermometer.notes == ()
 
 
+def test_a_zone_without_a_temperature_is_unknown_with_a_reason(tmp_path: Path) -> None:
+    write_device(tmp_path / "thermal" / "thermal_zone0", type="cpu-thermal")
+    thermometer = SysfsThermometer(tmp_path)
+    assert thermometer.read() is None
+    assert thermometer.notes == ("thermal_zone0/temp: is not there",)
+
+
 def test_a_sensor_that_vanishes_is_unknown_with_a_reason(rig: Rig) -> None:
     rig.set_celsius(50.0)
     assert rig.thermometer.read() is not None

@@ -40,6 +40,8 @@ class _Sensor:
         """Temperature in degrees C, None where the file holds none that can be true."""
         millidegrees = self.folder.integer(self.attribute)
         if millidegrees is None:
+            if not self.folder.notes:
+                self.folder.note(self.attribute, "is not there")
             return None
         if _PLACEHOLDER[0] in self.names and millidegrees == _PLACEHOLDER[1]:
             self.folder.note(self.attribute, f"{_PLACEHOLDER[0]} always says 100 degrees C")
