@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from tests.device.camera_folder import rows_of
+from tests.device.diagnosis import ordinary_user
 from tnn_edge.camera import Accounting, Frame, LightMeter, Pilot, Record, run_frames
 from tnn_edge.camera.database import ResultDatabase, open_results
 from tnn_edge.camera.frame import FrameSource
@@ -312,6 +314,18 @@ def test_reading_asks_for_a_database_that_is_there(tmp_path: Path) -> None:
         reader.execute("DELETE FROM runs")
     with open_results(tmp_path / "r.db") as reader:
         assert reader.execute("SELECT bundle FROM runs").fetchone()["bundle"] == "tiny"
+
+
+def test_a_database_is_read_where_nothing_can_be_written() -> None:
+    with tempfile.TemporaryDirectory() as name:  # unlike pytest's own, open to every user
+        folder = Path(name)
+        with database(folder / "r.db"):
+            pass
+        folder.chmod(0o555)
+        with ordinary_user(), open_results(folder / "r.db") as reader:
+            assert reader.execute("SELECT bundle FROM runs").fetchone()["bundle"] == "tiny"
+        assert [path.name for path in folder.iterdir()] == ["r.db"]
+        folder.chmod(0o755)
 
 
 def test_a_full_disk_is_one_clear_error_and_what_was_committed_is_whole(tmp_path: Path) -> None:

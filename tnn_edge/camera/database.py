@@ -169,14 +169,27 @@ def open_results(path: Path) -> Iterator[sqlite3.Connection]:
     """
     if not os.path.isfile(path):  # noqa: PTH113 -- unlike Path.is_file it raises nothing where one may not look
         raise InputError(f"there is no file {path}; `tnn-edge run CONFIG.toml` writes one where [output] has database")
-    with _told(path, "read", "move it away, or name another file"):
-        # The last to close a database tidies its log up, where it may write.
-        mode = "rw" if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK) else "ro"
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            show_tables(connection, path)
-            connection.execute("PRAGMA query_only = ON")
-            yield connection
+    address = f"{path.absolute().as_uri()}?{_way_to_read(path)}"
+    with (
+        _told(path, "read", "move it away, or name another file"),
+        closing(sqlite3.connect(address, uri=True)) as connection,
+    ):
+        connection.row_factory = sqlite3.Row
+        show_tables(connection, path)
+        connection.execute("PRAGMA query_only = ON")
+        yield connection
+
+
+def _way_to_read(path: Path) -> str:
+    """How SQLite is to open a file to read from it."""
+    if _may_write(path) and _may_write(path.absolute().parent):
+        return "mode=rw"  # the last to close a database tidies its log up
+    # Without a log nobody writes; SQLite would make one all the same, where it may not.
+    return "mode=ro" if files_of(path)[1].exists() else "mode=ro&immutable=1"
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
