@@ -254,8 +254,9 @@ def test_the_help_says_which_settings_are_timed(
         ("1.5=half.onnx", "expected U=FILE.onnx"),
         ("nan=half.onnx", "expected U=FILE.onnx"),
         ("", "expected U=FILE.onnx"),
-        ("0.5=", "does not exist"),
-        ("0.5=nowhere.onnx", "nowhere.onnx does not exist"),
+        ("0.5=", "is no file"),
+        ("0.5=nowhere.onnx", "nowhere.onnx is no file"),
+        ("0.5=/dev/null", "/dev/null is no file"),
     ],
 )
 def test_a_badly_written_option_is_a_usage_error(

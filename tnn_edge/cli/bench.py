@@ -154,7 +154,7 @@ def _static(text: str) -> tuple[float, Path]:
     if not equals or not 0.0 <= u <= 1.0:
         raise typer.BadParameter(f"expected U=FILE.onnx with U in [0, 1], got {text!r}", param_hint="--against")
     if not Path(file).is_file():
-        raise typer.BadParameter(f"{file} does not exist; python -m export.static writes it", param_hint="--against")
+        raise typer.BadParameter(f"{file} is no file; python -m export.static writes one", param_hint="--against")
     return u, Path(file)
 
 
