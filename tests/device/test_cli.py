@@ -168,6 +168,12 @@ def test_a_number_that_no_machine_gets_through_is_a_usage_error(
     assert f"Invalid value for '{args[-1]}': Input should be less than or equal to" in err
 
 
+@pytest.mark.parametrize("args", [["profile"], ["sweep"], ["bundle", "light"], ["policy", "explain"]])
+def test_help_calls_a_picture_by_one_name(tnn_edge_command: Command, args: list[str]) -> None:
+    _, out, _ = tnn_edge_command(*args, "--help")
+    assert re.search(r"--png +FILE +\w", out)
+
+
 def test_every_command_has_help(tnn_edge_command: Command) -> None:
     code, out, _ = tnn_edge_command("--help")
     assert code == 0

@@ -18,7 +18,7 @@ def costs(
     bundle: BundleArgument,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="Write them to a JSON file, gate -> milliseconds of each component."),
+        typer.Option(metavar="FILE", help="Write them to a JSON file, gate -> milliseconds of each component."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=MOST_ROUNDS, help="Passes over all blocks.")] = 50,
     threads: ThreadsOption = 1,

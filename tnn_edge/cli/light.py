@@ -19,7 +19,7 @@ __all__ = ["light", "print_light"]
 
 def light(
     bundle: BundleArgument,
-    png: Annotated[Path | None, typer.Option(metavar="F", help="Draw it to a PNG file.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it to a PNG file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show accuracy and calibration error by light, as they were measured when the bundle was exported."""

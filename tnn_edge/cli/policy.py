@@ -32,7 +32,7 @@ def check(file: PolicyArgument) -> None:
 
 def explain(
     file: PolicyArgument,
-    png: Annotated[Path | None, typer.Option(metavar="OUT", help="Draw it, finer than the table.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it, finer than the table.")] = None,
     held: Annotated[
         list[str] | None,
         typer.Option(

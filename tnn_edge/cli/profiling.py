@@ -55,7 +55,7 @@ def profile(
     ] = False,
     fps: Annotated[float, typer.Option(min=0.1, max=1000.0, help="The camera's pace, for --settings.")] = 30.0,
     png: Annotated[
-        Path | None, typer.Option(metavar="F", help="Draw energy and latency against accuracy to a PNG file.")
+        Path | None, typer.Option(metavar="FILE", help="Draw energy and latency against accuracy to a PNG file.")
     ] = None,
     threads: ThreadsOption = 1,
     spinning: Annotated[bool, typer.Option(help="Threads wait busily for the next inference.")] = False,
