@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -251,6 +252,28 @@ def test_a_table_prints_no_markup_and_no_control_character(capsys: pytest.Captur
     assert out.startswith("[bold]net\\x9b2J")
     assert "[/red]\\x1b[2J" in out
     assert not {"\x1b", "\x9b"} & set(out)
+
+
+PROFILE_HEADINGS = [
+    "u from", "accuracy", "MMAC", "p50 ms", "p95 ms", "p99 ms", "CPU ms", "mJ (modelled)", "mJ above rest"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_no_figure_of_a_table_is_cut_off_on_a_narrow_terminal(columns: int) -> None:
+    row = ["0.9091", "0.8600", "44.48", "1.040", "1.207", "1.300", "0.917", "0.801", "0.412"]
+    code = f"from tnn_edge.cli.options import print_table; print_table({PROFILE_HEADINGS}, [{row}])"
+    env = {"PYTHONPATH": str(REPOSITORY), "TERM": "xterm", "LC_ALL": "C.UTF-8", "COLUMNS": str(columns)}
+    master, terminal = pty.openpty()
+    with os.fdopen(master, "rb", buffering=0) as reader:
+        subprocess.run([sys.executable, "-c", code], env=env, stdout=terminal, check=True)
+        os.close(terminal)
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", reader.read(65536).decode()).splitlines()
+    seen = [" ".join(re.split(r"[ │┃]+", line.strip(" │┃"))) for line in lines]
+    assert " ".join(PROFILE_HEADINGS) in seen
+    assert " ".join(row) in seen
+    assert max(map(len, lines)) <= max(columns, 80)  # 77 without a frame, 98 with it
+    assert any("│" in line for line in lines) == (columns >= 98)
 
 
 def test_a_title_stays_one_line_however_long(capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,8 +136,15 @@ def print_table(headings: list[str], rows: list[list[str]], *, title: str | None
         table.add_column(Text(printable(heading)), justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else _PIPED_WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    if _width(table, console) > console.width:  # a figure that is cut off is lost: first the frame goes
+        table.box, table.pad_edge, table.padding = None, False, (0, 1, 0, 0)
+        console = Console(width=max(console.width, _width(table, console)))  # then the terminal breaks its lines
     if title is not None:  # a table breaks its own title at its width, and a path in two
         console.print(Text(printable(title), style="table.title"), soft_wrap=True)
     console.print(table)
+
+
+def _width(table: Table, console: Console) -> int:
+    """Columns in which nothing of a table is cut off."""
+    return console.measure(table, options=console.options.update(max_width=10_000)).maximum
