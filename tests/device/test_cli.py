@@ -166,7 +166,7 @@ def test_a_number_that_no_machine_gets_through_is_a_usage_error(
 ) -> None:
     code, out, err = tnn_edge_command(*args, str(10**20), str(tiny_bundle))
     assert (code, out) == (2, "")
-    assert f"Invalid value for '{args[-1]}': Input should be less than or equal to" in err
+    assert f"Invalid value for '{args[-1]}'" in err
 
 
 @pytest.mark.parametrize("args", [["profile"], ["sweep"], ["bundle", "light"], ["policy", "explain"]])

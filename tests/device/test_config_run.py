@@ -365,7 +365,8 @@ def test_ctrl_c_in_the_loop_leaves_lines_database_and_accounting_whole(seed: int
     run = check_that_lines_and_database_agree_in_part(folder)
     assert (code, "Traceback" in errors) == (130, False)
     assert printed_counts(errors) == {name: run[name] for name in COUNTS}
-    assert run["ended_by"] == ("end" if run["captured"] == N_IMAGES else "signal 2")
+    if run["captured"] < N_IMAGES:  # after the last image the signal may still come first
+        assert run["ended_by"] == "signal 2"
 
 
 def test_sigterm_leaves_lines_database_and_accounting_whole(runs: Path) -> None:

@@ -49,7 +49,7 @@ CASES = [
 def untrained(name: str, statistics: str, image_size: int, folder: Path) -> tuple[Path, Bundle]:
     """A run of random weights and normalisation, and its bundle."""
     architecture, sizes = {**SIZES, **CIFAR}[name]
-    fields = small_recipe("resnet_d").model_dump()
+    fields = small_recipe("resnet_d", draw="uniform").model_dump()
     fields["name"] = "random"
     fields["network"] = {"architecture": architecture, "sizes": {**sizes, "n_classes": 4}}
     fields["throttle"] |= {"statistics": statistics, "statistics_images": 64}
