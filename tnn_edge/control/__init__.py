@@ -2,6 +2,13 @@
 
 from tnn_edge.control.conditions import IsUnknown, Within
 from tnn_edge.control.constant import ConstantPolicy
+from tnn_edge.control.device_profile import (
+    REFERENCE,
+    DeviceProfile,
+    profile_of_network,
+    read_profile,
+    reference_profile,
+)
 from tnn_edge.control.explain import Explanation, explain_policy
 from tnn_edge.control.governor import Governed, GovernorSettings, ThermalCap
 from tnn_edge.control.named_policies import read_policies
@@ -14,9 +21,11 @@ from tnn_edge.control.rules import Limit, Ramp, Rule
 from tnn_edge.control.soc_ramp import SocRampPolicy
 
 __all__ = [
+    "REFERENCE",
     "SIGNALS",
     "ConstantPolicy",
     "Decision",
+    "DeviceProfile",
     "Explanation",
     "Governed",
     "GovernorSettings",
@@ -33,7 +42,10 @@ __all__ = [
     "ThermalCap",
     "Within",
     "explain_policy",
+    "profile_of_network",
     "read_policies",
     "read_policy",
+    "read_profile",
+    "reference_profile",
     "table_hash",
 ]
