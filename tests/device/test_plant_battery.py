@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tnn_edge.plant import Battery, BatteryState
 
 HOUR_S = 3600.0
-ENERGIES = ("load_wh", "panel_wh", "spilled_wh", "lost_wh")
+ENERGIES = ("load_wh", "boot_wh", "panel_wh", "spilled_wh", "lost_wh")
 
 
 def step_one(
@@ -34,6 +34,7 @@ def test_the_battery_gives_what_the_panel_lacks() -> None:
         {
             "on_share": 1,
             "load_wh": 10 * 0.5,
+            "boot_wh": 0,
             "panel_wh": 2 * 0.5,
             "spilled_wh": 0,
             "lost_wh": 0.2 * drawn_wh,
@@ -222,7 +223,7 @@ def unpack(battery: Battery, rows: list[Device]) -> tuple[BatteryState, dict[str
 def test_no_energy_appears_or_is_lost(battery: Battery, rows: list[Device], seconds: float) -> None:
     before, powers_w = unpack(battery, rows)
     after, flows = battery.step(before, **powers_w, seconds=seconds)
-    gone_wh = flows.load_wh + flows.lost_wh + flows.spilled_wh + (after.charge_wh - before.charge_wh)
+    gone_wh = flows.load_wh + flows.boot_wh + flows.lost_wh + flows.spilled_wh + (after.charge_wh - before.charge_wh)
     np.testing.assert_allclose(gone_wh, flows.panel_wh, rtol=0, atol=1e-9)
     np.testing.assert_allclose(flows.panel_wh, powers_w["panel_w"] * seconds / HOUR_S, rtol=1e-12)
     np.testing.assert_allclose(flows.load_wh, powers_w["load_w"] * flows.on_share * seconds / HOUR_S, rtol=1e-12)

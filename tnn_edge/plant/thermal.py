@@ -1,4 +1,4 @@
-"""One thermal node: the board's temperature follows its power with one time constant."""
+"""One thermal node: the board's temperature follows its power with one time constant, and too hot it slows down."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ThermalNode"]
+__all__ = ["ThermalNode", "ThermalThrottle"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +46,34 @@ class ThermalNode:
         steady = np.asarray(air_c, np.float64) + self.resistance_k_per_w * np.asarray(power_w, np.float64)
         left = math.exp(-seconds / self.time_constant_s)
         return np.asarray(steady + (np.asarray(temperature_c, np.float64) - steady) * left)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThermalThrottle:
+    """What a board's firmware does when it is hot: it computes less, whatever it is asked for.
+
+    Attributes:
+        above_c: temperature at and above which it begins.
+        until_c: temperature below which it ends.
+        u: throttle that a hot board computes at most, in [0, 1].
+    """
+
+    above_c: float = 95.0
+    until_c: float = 85.0
+    u: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.until_c <= self.above_c < math.inf:
+            raise ValueError(f"need until_c <= above_c, got until_c {self.until_c:g}, above_c {self.above_c:g}")
+        if not 0.0 <= self.u <= 1.0:
+            raise ValueError(f"u must lie in [0, 1], got {self.u:g}")
+
+    def hot(self, temperature_c: npt.ArrayLike, was_hot: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Whether it slows down, shape [n].
+
+        Args:
+            temperature_c: of the board, shape [n].
+            was_hot: whether it did before, shape [n].
+        """
+        temperature = np.asarray(temperature_c, np.float64)
+        return np.asarray((temperature >= self.above_c) | (np.asarray(was_hot) & (temperature >= self.until_c)))
