@@ -90,7 +90,7 @@ no-torch: .venv-device/installed
 	    { echo "error: the workshop needs Python 3.11 or later: make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install -q -U pip
-	.venv/bin/python -m pip install -q -e '.[cpu,camera,plot,train]' --group dev
+	.venv/bin/python -m pip install -q -e '.[cpu,camera,plot,sim,train]' --group dev
 	@touch $@
 
 # The device half, installed as a device would have it: a copy, not a link to this checkout.
@@ -112,5 +112,5 @@ no-torch: .venv-device/installed
 	    { echo "error: no Python 3.10 found: make PYTHON310=/path/to/python3.10 test-oldest" >&2; exit 1; }
 	$(PYTHON310) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install -q -U pip
-	.venv-oldest/bin/python -m pip install -q -c .ci/oldest.txt -e '.[cpu,camera,plot]' --group test
+	.venv-oldest/bin/python -m pip install -q -c .ci/oldest.txt -e '.[cpu,camera,plot,sim]' --group test
 	@touch $@

@@ -60,7 +60,7 @@ def test_numbers_of_a_profile_cannot_be_changed() -> None:
         ("[0.5, 2.0, 4.0]", "[0.5, 2.0]", "power_w has 2 numbers for 3 operating points"),
         ("[0.5, 2.0, 4.0]", "[0.5, 4.0, 2.0]", "power_w must be finite, at least 0 and not fall"),
         ("idle_w = 2.0", "idle_w = -2.0", "idle_w must be finite and not negative, got -2"),
-        ("[1.0, 100.0]", "[0.0, 100.0]", "lux must rise and be above 0"),
+        ("[1.0, 100.0]", "[0.0, 100.0]", "lux must have two levels or more, rise and be above 0"),
         ("[[0.2, 0.6],", "[[0.2],", "lists differ in length"),
         ("[[0.2, 0.6],", "[[1.2, 0.6],", r"accuracy must lie in \[0, 1\]"),
         ("power_w = [0.5, 2.0, 4.0]\n", "", "power_w: missing: power in W on top of idle_w at each of them"),

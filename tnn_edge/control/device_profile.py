@@ -37,7 +37,7 @@ class DeviceProfile:
         u: of the operating points, rising from 0 to at most 1, shape [n_points].
         power_w: power on top of `idle_w` with the network at full workload, not falling, shape [n_points].
         idle_w: power at the board's input with the camera on and the network idle.
-        lux: illuminance of the levels, rising, above 0, shape [n_levels].
+        lux: illuminance of the levels, rising, above 0, at least two, shape [n_levels].
         accuracy: share of right answers, shape [n_points, n_levels].
         confidence: mean of the largest softmax, shape [n_points, n_levels].
         source: where the numbers come from.
@@ -66,8 +66,8 @@ class DeviceProfile:
             raise InputError(f"power_w must be finite, at least 0 and not fall, got {self.power_w.tolist()}")
         if not 0.0 <= self.idle_w < math.inf:
             raise InputError(f"idle_w must be finite and not negative, got {self.idle_w:g}")
-        if self.lux.ndim != 1 or not self.lux.size or not (self.lux[0] > 0.0 and (np.diff(self.lux) > 0.0).all()):
-            raise InputError(f"lux must rise and be above 0, got {self.lux.tolist()}")
+        if self.lux.ndim != 1 or self.lux.size < 2 or not (self.lux[0] > 0.0 and (np.diff(self.lux) > 0.0).all()):
+            raise InputError(f"lux must have two levels or more, rise and be above 0, got {self.lux.tolist()}")
         for name in ("accuracy", "confidence"):
             table = getattr(self, name)
             if table.shape != (self.u.size, self.lux.size):
@@ -108,11 +108,10 @@ class DeviceProfile:
     def _between(self, table: Floats, lux: npt.ArrayLike) -> Floats:
         level = self.level_at(lux)
         is_known = ~np.isnan(level)
-        low = np.clip(np.where(is_known, level, 0.0).astype(np.intp), 0, max(self.lux.size - 2, 0))
-        high = np.minimum(low + 1, self.lux.size - 1)
+        low = np.minimum(np.where(is_known, level, 0.0).astype(np.intp), self.lux.size - 2)
         share = (level - low)[:, None]
         by_level = table.T
-        return np.asarray(by_level[low] + share * (by_level[high] - by_level[low]))
+        return np.asarray(by_level[low] + share * (by_level[low + 1] - by_level[low]))
 
 
 def reference_profile() -> DeviceProfile:

@@ -80,10 +80,14 @@ class Battery:
         """Power that leaks away while there is charge."""
         return self.self_discharge_per_month * self.usable_wh / _HOURS_PER_MONTH
 
+    def frozen_share(self, temperature_c: npt.ArrayLike) -> Floats:
+        """Share of the charge above the cut-off that the cold holds back, of the shape of the battery's temperature."""
+        cold = np.maximum(_WARM_C - np.asarray(temperature_c, np.float64), 0.0)
+        return np.minimum(self.cold_loss_per_k * cold, 1.0)
+
     def cut_off_wh(self, temperature_c: npt.ArrayLike) -> Floats:
         """Charge at which the load loses power, of the shape of the battery's temperature."""
-        cold = np.maximum(_WARM_C - np.asarray(temperature_c, np.float64), 0.0)
-        frozen = np.minimum(self.cold_loss_per_k * cold, 1.0)
+        frozen = self.frozen_share(temperature_c)
         return np.asarray(self.usable_wh * (self.cut_off + (1.0 - self.cut_off) * frozen))
 
     def reboot_wh(self, temperature_c: npt.ArrayLike) -> Floats:
