@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LUMENS_PER_WATT", "Site", "illuminance_lux"]
+__all__ = ["LUMENS_PER_WATT", "Site", "clear_sky_w_m2", "illuminance_lux", "sin_elevation", "solar_lead_h"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,11 +41,7 @@ class Site:
             hours: since midnight of `day_of_year`, any shape; may run over many days and over New Year.
         """
         t = np.asarray(hours, np.float64)
-        declination = _declination(self.day_of_year + (t - 12.0) / 24.0)
-        hour_angle = np.radians(15.0 * (t - 12.0))
-        latitude = np.radians(self.latitude_deg)
-        upright = np.sin(latitude) * np.sin(declination)
-        return np.asarray(upright + np.cos(latitude) * np.cos(declination) * np.cos(hour_angle))
+        return sin_elevation(self.latitude_deg, self.day_of_year + (t - 12.0) / 24.0, t)
 
     def clear_sky_w_m2(self, hours: npt.ArrayLike) -> Floats:
         """Global horizontal irradiance under a clear sky, W/m2, after Haurwitz (1945), with pvlib's constants.
@@ -53,9 +49,47 @@ class Site:
         Args:
             hours: as in `sin_elevation`.
         """
-        sine = self.sin_elevation(hours)
-        high = np.maximum(sine, 1e-3)  # lower, the exponential is 0 anyway
-        return np.where(sine > 0.0, 1098.0 * high * np.exp(-0.059 / high), 0.0)
+        return clear_sky_w_m2(self.sin_elevation(hours))
+
+
+def sin_elevation(latitude_deg: float, day_of_year: npt.ArrayLike, solar_hour: npt.ArrayLike) -> Floats:
+    """Sine of the sun's height over the horizon, negative at night; without refraction.
+
+    Args:
+        latitude_deg: degrees north.
+        day_of_year: 1.0 is the noon of January 1; it runs on through the day and over New Year; any shape.
+        solar_hour: true solar time in hours, 12 when the sun is highest, a shape that broadcasts with it.
+    """
+    declination = _declination(np.asarray(day_of_year, np.float64))
+    hour_angle = np.radians(15.0 * (np.asarray(solar_hour, np.float64) - 12.0))
+    latitude = np.radians(latitude_deg)
+    upright = np.sin(latitude) * np.sin(declination)
+    return np.asarray(upright + np.cos(latitude) * np.cos(declination) * np.cos(hour_angle))
+
+
+def clear_sky_w_m2(sine: npt.ArrayLike) -> Floats:
+    """Global horizontal irradiance under a clear sky, W/m2, after Haurwitz (1945), with pvlib's constants.
+
+    Args:
+        sine: of the sun's height, any shape.
+    """
+    high = np.maximum(np.asarray(sine, np.float64), 1e-3)  # lower, the exponential is 0 anyway
+    return np.where(np.asarray(sine) > 0.0, 1098.0 * high * np.exp(-0.059 / high), 0.0)
+
+
+def solar_lead_h(day_of_year: npt.ArrayLike, *, longitude_deg: float, utc_offset_h: float) -> Floats:
+    """Hours by which true solar time is ahead of the clock, after Spencer (1971); of the shape of the day.
+
+    Args:
+        day_of_year: 1 is January 1.
+        longitude_deg: degrees east.
+        utc_offset_h: of the clock, without daylight saving time where it shows none.
+    """
+    b = 2.0 * np.pi * (np.asarray(day_of_year, np.float64) - 1.0) / 365.0
+    equation_of_time_min = 229.18 * (
+        0.000075 + 0.001868 * np.cos(b) - 0.032077 * np.sin(b) - 0.014615 * np.cos(2.0 * b) - 0.04089 * np.sin(2.0 * b)
+    )
+    return np.asarray(longitude_deg / 15.0 - utc_offset_h + equation_of_time_min / 60.0)
 
 
 def illuminance_lux(irradiance_w_m2: npt.ArrayLike, night_lux: npt.ArrayLike = 0.0) -> Floats:

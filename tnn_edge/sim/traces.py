@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from tnn_edge.errors import InputError
+from tnn_edge.whole_file import write_whole
 
 __all__ = ["Traces"]
 
@@ -48,3 +55,50 @@ class Traces:
     def n_steps(self) -> int:
         """Steps of each trace."""
         return len(self.hour)
+
+    def save(self, path: Path) -> str:
+        """Write a file that `load` reads, its numbers in single precision.
+
+        Returns:
+            SHA-256 of what it holds.
+
+        Raises:
+            TnnEdgeError: it could not be written.
+        """
+        arrays = {name: np.asarray(value) for name, value in vars(self).items()}
+        arrays |= {name: value.astype(np.float32) for name, value in arrays.items() if value.ndim == 2}
+        digest = _digest(arrays)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, sha256=np.array(digest), **arrays)
+        write_whole(path, buffer.getvalue(), "trace file")
+        return digest
+
+    @classmethod
+    def load(cls, path: Path) -> Traces:
+        """Read a file of `save`.
+
+        Raises:
+            InputError: it is missing, is no trace file, or is damaged.
+        """
+        way_out = "python -m train.traces bake makes one"
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except FileNotFoundError as err:
+            raise InputError(f"there is no trace file {path}; {way_out}") from err
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as err:
+            raise InputError(f"{path} is no trace file, or damaged ({err}); {way_out}") from err
+        digest = str(arrays.pop("sha256", ""))
+        names = {field.name for field in fields(cls)}
+        if arrays.keys() != names or digest != _digest(arrays):
+            raise InputError(f"{path} is damaged, or was made by another version; {way_out}")
+        numbers = {name: arrays[name].astype(np.float64) for name in names - {"site", "step_s"}}
+        return cls(site=str(arrays["site"]), step_s=float(arrays["step_s"]), **numbers)
+
+
+def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        total.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}\n".encode())
+        total.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return total.hexdigest()
