@@ -1,5 +1,6 @@
 """Policies that turn the dial: observation in, throttle and reason out, the same in simulation and on a device."""
 
+from tnn_edge.control.activity import ActivityPolicy
 from tnn_edge.control.conditions import IsUnknown, Within
 from tnn_edge.control.constant import ConstantPolicy
 from tnn_edge.control.device_profile import (
@@ -11,18 +12,22 @@ from tnn_edge.control.device_profile import (
 )
 from tnn_edge.control.explain import Explanation, explain_policy
 from tnn_edge.control.governor import Governed, GovernorSettings, ThermalCap
+from tnn_edge.control.lyapunov import LyapunovPolicy
 from tnn_edge.control.named_policies import read_policies
 from tnn_edge.control.observation import SIGNALS, Observation, Signal, table_hash
 from tnn_edge.control.pacing import PacingPolicy
 from tnn_edge.control.policy import Decision, Policy
 from tnn_edge.control.policy_file import read_policy
+from tnn_edge.control.price import PricePolicy
 from tnn_edge.control.rule_policy import RulePolicy
 from tnn_edge.control.rules import Limit, Ramp, Rule
 from tnn_edge.control.soc_ramp import SocRampPolicy
+from tnn_edge.control.thresholds import ThresholdPolicy, ThresholdStep
 
 __all__ = [
     "REFERENCE",
     "SIGNALS",
+    "ActivityPolicy",
     "ConstantPolicy",
     "Decision",
     "DeviceProfile",
@@ -31,15 +36,19 @@ __all__ = [
     "GovernorSettings",
     "IsUnknown",
     "Limit",
+    "LyapunovPolicy",
     "Observation",
     "PacingPolicy",
     "Policy",
+    "PricePolicy",
     "Ramp",
     "Rule",
     "RulePolicy",
     "Signal",
     "SocRampPolicy",
     "ThermalCap",
+    "ThresholdPolicy",
+    "ThresholdStep",
     "Within",
     "explain_policy",
     "profile_of_network",

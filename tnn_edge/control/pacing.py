@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from tnn_edge.control.harvest_average import HarvestAverage
 from tnn_edge.control.observation import Observation, check_value
 from tnn_edge.control.policy import Decision
 
-__all__ = ["PacingPolicy", "PacingState"]
-
-Floats = npt.NDArray[np.float64]
+__all__ = ["PacingPolicy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,23 +55,11 @@ class PacingPolicy:
     def signals(self) -> frozenset[str]:
         return frozenset({"soc", "power_in_w"})
 
-    def initial_state(self, n: int) -> PacingState:
-        return PacingState(harvest_w=np.full(n, self.expected_harvest_w), time_s=None)
+    def initial_state(self, n: int) -> HarvestAverage:
+        return HarvestAverage.expecting(self.expected_harvest_w, n)
 
-    def decide(self, observation: Observation, state: PacingState) -> tuple[Decision, PacingState]:
-        elapsed_s = 0.0 if state.time_s is None else max(0.0, observation.time_s - state.time_s)
-        power_in_w = observation["power_in_w"]
-        gain = 1.0 - np.exp(-elapsed_s / (3600.0 * self.harvest_time_constant_h))
-        known = ~np.isnan(power_in_w)
-        harvest_w = state.harvest_w + np.where(known, gain * (np.where(known, power_in_w, 0.0) - state.harvest_w), 0.0)
+    def decide(self, observation: Observation, state: HarvestAverage) -> tuple[Decision, HarvestAverage]:
+        average = state.after(observation, time_constant_h=self.harvest_time_constant_h)
         surplus_w = (observation["soc"] - self.target_soc) * self.battery_wh / self.horizon_h
-        u = np.clip((harvest_w + surplus_w - self.idle_w) / self.compute_w, 0.0, 1.0)
-        return Decision(u, np.isnan(u).astype(np.intp)), PacingState(harvest_w=harvest_w, time_s=observation.time_s)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class PacingState:
-    """Attributes: harvest_w: average income, shape [n]; time_s: of the last decision."""
-
-    harvest_w: Floats
-    time_s: float | None
+        u = np.clip((average.harvest_w + surplus_w - self.idle_w) / self.compute_w, 0.0, 1.0)
+        return Decision(u, np.isnan(u).astype(np.intp)), average
