@@ -1,0 +1,113 @@
+"""The optimum in hindsight, between what a plan attains and a bound that nothing exceeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.sim import core
+from tnn_edge.sim.camera_device import CameraDevice
+from tnn_edge.sim.forcing import Forcing
+from tnn_edge.sim.oracle_bound import bound_values
+from tnn_edge.sim.oracle_plan import plan
+from tnn_edge.sim.oracle_terms import Terms
+from tnn_edge.sim.playing import START_SOC, Course
+from tnn_edge.sim.traces import Traces
+
+__all__ = ["N_NODES", "Optimum", "find_optimum"]
+
+Floats = npt.NDArray[np.float64]
+
+N_NODES = 2001
+"""Nodes of charge: a year at 15 minutes is bracketed within 1 %, from 40 Wh to 300 Wh and from Miami to Alaska."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Optimum:
+    """The best that any policy could have got from one trace.
+
+    Attributes:
+        attained: utility of the plan, followed on the simulated device.
+        bound: utility that no policy exceeds.
+        brown_outs: how often the plan lets the device lose power.
+        course: how the plan went, with n = 1.
+    """
+
+    attained: float
+    bound: float
+    brown_outs: int
+    course: Course
+
+    @property
+    def gap(self) -> float:
+        """What the optimum may exceed `attained` by, over `attained`."""
+        return self.bound / self.attained - 1.0
+
+
+def find_optimum(
+    device: CameraDevice, traces: Traces, i: int, *, start_soc: float = START_SOC, n_nodes: int = N_NODES
+) -> Optimum:
+    """Plan with hindsight, follow the plan, and bound what could be better.
+
+    Utility is as in `Outcome`: events answered right, less the cost of brown-outs. What is left in the battery at the
+    end is worth nothing.
+
+    Args:
+        device: what is simulated.
+        traces: of them the one that is planned for.
+        i: which.
+        start_soc: state of charge at the start.
+        n_nodes: nodes of charge; more of them narrow the bracket.
+    """
+    forcing = Forcing.of(device, traces)
+    terms = Terms.of(device, forcing.rows[i], step_s=traces.step_s)
+    node_wh = terms.usable_wh / (n_nodes - 1)
+    in_nodes: tuple[Any, ...] = (
+        terms.needed_wh / node_wh,
+        terms.gained_wh / node_wh,
+        terms.right,
+        terms.dark_wh / node_wh,
+        terms.cut_off_wh / node_wh,
+        terms.reboot_wh / node_wh,
+        terms.leak_wh / node_wh,
+        terms.boot_wh / node_wh,
+        terms.brown_out_cost,
+        n_nodes,
+    )
+    on, off = bound_values(*in_nodes)
+    is_on = start_soc > device.board.battery.cut_off
+    bound = float(np.interp(start_soc * (n_nodes - 1), np.arange(n_nodes), on if is_on else off))
+    total, course = _follow(device, forcing, i, plan(*in_nodes), start_soc)
+    return Optimum(
+        attained=float(total[core.UTILITY]),
+        bound=bound,
+        brown_outs=int(total[core.BROWN_OUT]),
+        course=course,
+    )
+
+
+def _follow(
+    device: CameraDevice, forcing: Forcing, i: int, points: npt.NDArray[np.uint8], start_soc: float
+) -> tuple[Floats, Course]:
+    """Totals of the flows, and the course, of a device whose dial follows a plan."""
+    n_steps, n_nodes = points.shape
+    profile = device.profile
+    numbers = core.parameters_of(device, 1, step_s=forcing.step_s)
+    state = core.start(numbers, forcing.rows, soc=start_soc, trace=i)
+    flows, total = np.empty((1, core.N_FLOWS)), np.zeros(core.N_FLOWS)
+    kept = np.empty((4, n_steps, 1))
+    nodes_per_wh = (n_nodes - 1) / numbers[0, core.USABLE_WH]
+    for t in range(n_steps):
+        u = profile.u[points[t, int(state[0, core.CHARGE_WH] * nodes_per_wh)]][None]
+        core.advance(
+            state, u, forcing.rows, numbers, profile.u, profile.power_w, profile.accuracy, profile.confidence, flows
+        )
+        total += flows[0]
+        kept[0, t] = state[0, core.CHARGE_WH] / numbers[0, core.USABLE_WH]
+        for row, column in enumerate((core.SERVED_U, core.ON_SHARE, core.RIGHT), start=1):
+            kept[row, t] = flows[0, column]
+    reason = np.zeros((n_steps, 1), np.intp)
+    return total, Course(soc=kept[0], u=kept[1], on_share=kept[2], right=kept[3], reason=reason)
