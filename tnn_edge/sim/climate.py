@@ -117,7 +117,7 @@ def read_climate(site: str) -> Climate:
     """
     if site not in SITES:
         raise InputError(f"no site is called {site!r}; there are {', '.join(SITES)}, or a CSV of your own measurements")
-    data = (resources.files("tnn_edge.sim") / "sites" / f"{site}.npz").read_bytes()
+    data = (resources.files("tnn_edge.sim.sites") / f"{site}.npz").read_bytes()
     if hashlib.sha256(data).hexdigest() != _DIGESTS[site]:
         raise InputError(f"the shipped year of {site} is damaged; install tnn-edge anew")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
