@@ -107,7 +107,16 @@ def governed(request: pytest.FixtureRequest) -> Governed[Any]:
 
 
 def test_there_is_an_example_of_every_kind() -> None:
-    assert {path.stem for path in EXAMPLES} == {"constant", "pacing", "pole_camera", "soc_ramp"}
+    assert {path.stem for path in EXAMPLES} == {
+        "activity",
+        "constant",
+        "lyapunov",
+        "pacing",
+        "pole_camera",
+        "price",
+        "soc_ramp",
+        "thresholds",
+    }
 
 
 ALL_KNOWN = {"soc": 0.6, "on_mains": 0.0, "power_in_w": 8.0, "lux": 500.0, "confidence": 0.4, "temperature_c": 40.0,
@@ -130,7 +139,7 @@ def test_a_signal_that_is_missing_makes_a_declared_answer_or_makes_no_difference
     elif reason == f"unknown_{name}":
         assert u == governed.settings.unknown_u
     else:  # the file has an answer of its own, or u does not hang on this signal here
-        assert reason in {"pacing", "no_answer_yet", "doubt", "warm", "governor_thermal"}
+        assert reason in {"pacing", "price", "no_answer_yet", "doubt", "warm", "governor_thermal"}
     assert decide_once(governed, **{**ALL_KNOWN, name: math.nan}) == ([u], [reason])
 
 

@@ -13,6 +13,7 @@ from tnn_edge.control import (
 from tnn_edge.errors import ConfigError
 
 GOVERNOR = "[governor]\nunknown_u = 0.2\n"
+KINDS = "constant, thresholds, soc_ramp, pacing, activity, price, lyapunov, rules"
 
 
 def rule(body: str) -> str:
@@ -114,13 +115,13 @@ FAULTS = [
         GOVERNOR,
         1,
         "",
-        "there is no policy; write one of constant, soc_ramp, pacing, rules",
+        f"there is no policy; write one of {KINDS}",
     ),
     (
         f"{GOVERNOR}[soc_ramp]\n[constant]\nu = 1",
         3,
         "soc_ramp",
-        "soc_ramp stands beside constant; a policy is one of constant, soc_ramp, pacing, rules",
+        f"soc_ramp stands beside constant; a policy is one of {KINDS}",
     ),
     (
         "min_dwell_s = 3\n[constant]\nu = 1\n" + GOVERNOR,

@@ -8,20 +8,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 
+from tnn_edge.control.activity import ActivityPolicy
 from tnn_edge.control.conditions import Condition, IsUnknown, Within
 from tnn_edge.control.constant import ConstantPolicy
 from tnn_edge.control.governor import Governed, GovernorSettings
+from tnn_edge.control.lyapunov import LyapunovPolicy
 from tnn_edge.control.observation import SIGNALS, check_value
 from tnn_edge.control.pacing import PacingPolicy
+from tnn_edge.control.price import PricePolicy
 from tnn_edge.control.rule_policy import RulePolicy
 from tnn_edge.control.rules import Limit, Ramp, Rule, find_faults
 from tnn_edge.control.soc_ramp import SocRampPolicy
+from tnn_edge.control.thresholds import ThresholdPolicy
+from tnn_edge.control.weighing_table import policy_with_profile, table_with_profile
 from tnn_edge.toml_file import Fault, TomlFile
 from tnn_edge.toml_lines import Place
 
 __all__ = ["read_policy"]
 
-_KINDS = ("constant", "soc_ramp", "pacing", "rules")
+_PLAIN = ("constant", "thresholds", "soc_ramp", "pacing", "activity")
+"""Kinds whose table is the policy's settings and nothing else."""
+
+_WEIGHING: dict[str, type[Any]] = {"price": PricePolicy, "lyapunov": LyapunovPolicy}
+"""Kinds that weigh accuracy against power, and whose table names a device profile."""
+
+_KINDS = (*_PLAIN, *_WEIGHING, "rules")
 _FORMS = ("below", "above", "between", "equals")
 
 
@@ -119,6 +130,10 @@ class LimitTable(_Table):
         return self
 
 
+PriceTable = table_with_profile(PricePolicy)
+LyapunovTable = table_with_profile(LyapunovPolicy)
+
+
 class PolicyTable(_Table):
     """The whole file.
 
@@ -128,8 +143,12 @@ class PolicyTable(_Table):
 
     governor: GovernorSettings
     constant: ConstantPolicy | None = None
+    thresholds: ThresholdPolicy | None = None
     soc_ramp: SocRampPolicy | None = None
     pacing: PacingPolicy | None = None
+    activity: ActivityPolicy | None = None
+    price: PriceTable | None = None  # type: ignore[valid-type]
+    lyapunov: LyapunovTable | None = None  # type: ignore[valid-type]
     rules: list[RuleTable] | None = None
     limits: list[LimitTable] = []
     min_dwell_s: float = Field(0.0, ge=0.0)
@@ -155,7 +174,11 @@ def read_policy(path: Path) -> Governed[Any]:
     """
     file = TomlFile.read(path)
     table = file.validate(PolicyTable)
-    policy = table.constant or table.soc_ramp or table.pacing or _rule_policy(file, table)
+    (kind,) = (name for name in _KINDS if getattr(table, name) is not None)
+    if kind == "rules":
+        return Governed(_rule_policy(file, table), table.governor)
+    settings = getattr(table, kind)
+    policy = policy_with_profile(file, kind, _WEIGHING[kind], settings) if kind in _WEIGHING else settings
     return Governed(policy, table.governor)
 
 
