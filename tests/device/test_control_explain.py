@@ -53,7 +53,7 @@ def test_every_cell_is_what_a_device_of_its_own_would_do(path: Path) -> None:
         for j, each_lux in enumerate(lux):
             seen = Observation.of(
                 time_s=0.0, soc=each_soc, lux=each_lux, hour=2.0, temperature_c=90.0, confidence=None, on_mains=0.0,
-                power_in_w=0.0, workload=1.0, last_u=0.5,
+                power_in_w=0.0, day_of_year=172.0, workload=1.0, last_u=0.5,
             )  # fmt: skip
             decision, _ = policy.decide(seen, policy.initial_state(1))
             assert shown.u[i, j] == decision.u[0]
@@ -201,8 +201,8 @@ def test_explain_prints_a_grid_with_the_rule_of_every_cell(tnn_edge_command: Com
         ["a", "reserve"], ["b", "dark"], ["c", "night"], ["d", "no_answer_yet"],
     ]  # fmt: skip
     assert lines[-1] == (
-        "Held: on_mains 0, power_in_w 0, confidence unknown, temperature_c 40, hour 2, workload 1, last_u 0.5. "
-        "Change one with --set."
+        "Held: on_mains 0, power_in_w 0, confidence unknown, temperature_c 40, hour 2, day_of_year 172, workload 1, "
+        "last_u 0.5. Change one with --set."
     )
 
 
@@ -239,8 +239,8 @@ def test_explain_draws_a_picture_and_says_where(tnn_edge_command: Command, tmp_p
         (
             "soc=0.5",
             (
-                "soc cannot be held; there are on_mains, power_in_w, confidence, temperature_c, hour, workload, "
-                "last_u, and soc and lux are the axes"
+                "soc cannot be held; there are on_mains, power_in_w, confidence, temperature_c, hour, "
+                "day_of_year, workload, last_u, and soc and lux are the axes"
             ),
         ),
     ],

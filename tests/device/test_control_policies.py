@@ -120,7 +120,7 @@ def test_there_is_an_example_of_every_kind() -> None:
 
 
 ALL_KNOWN = {"soc": 0.6, "on_mains": 0.0, "power_in_w": 8.0, "lux": 500.0, "confidence": 0.4, "temperature_c": 40.0,
-             "hour": 12.0, "workload": 1.0, "last_u": 0.5}  # fmt: skip
+             "hour": 12.0, "day_of_year": 172.0, "workload": 1.0, "last_u": 0.5}  # fmt: skip
 
 
 def test_with_every_signal_known_a_rule_and_not_the_unknown_decides(governed: Governed[Any]) -> None:

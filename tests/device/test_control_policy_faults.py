@@ -50,7 +50,7 @@ FAULTS = [
         "rules[0].u.signal",
         (
             "must be 'soc', 'on_mains', 'power_in_w', 'lux', 'confidence', 'temperature_c', 'hour', "
-            "'workload' or 'last_u', got \"sok\"; did you mean soc?"
+            "'day_of_year', 'workload' or 'last_u', got \"sok\"; did you mean soc?"
         ),
     ),
     (
@@ -278,7 +278,7 @@ FAULTS = [
         rule("when = { soc = { between = [0.5, 0.2] } }\nu = 0"),
         5,
         "rules[0].when.soc.between",
-        "between needs a rising pair (only hour runs over midnight), got [0.5, 0.2]",
+        "between needs a rising pair (only hour and day_of_year run round), got [0.5, 0.2]",
     ),
     (
         rule("when = { hour = { between = [1, 2, 3] } }\nu = 0"),

@@ -21,6 +21,7 @@ KNOWN = {
     "confidence": 0.7,
     "temperature_c": 41.6,
     "hour": 12.0,
+    "day_of_year": 172.0,
     "workload": 1.0,
     "last_u": 0.25,
 }

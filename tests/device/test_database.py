@@ -129,7 +129,7 @@ def test_the_tables_are_those_of_their_version(tmp_path: Path) -> None:
         {
             "runs": "id started source bundle digest config ended ended_by captured processed dropped failed",
             "decisions": "run decision time u reason "
-            "soc on_mains power_in_w lux confidence temperature_c hour workload last_u",
+            "soc on_mains power_in_w lux confidence temperature_c hour day_of_year workload last_u",
             "frames": "run frame name time u decision point_u blocks_run macs ms age_ms top1 confidence error "
             "asked_u fallback",
         },

@@ -12,7 +12,7 @@ import pytest
 
 from tests.device.day_folder import LOSSLESS, write_day
 from tnn_edge.camera import preprocess
-from tnn_edge.control import ConstantPolicy, Decision, Governed, GovernorSettings, Observation
+from tnn_edge.control import ConstantPolicy, Decision, Governed, GovernorSettings, Observation, Rule, RulePolicy, Within
 from tnn_edge.day import Answers, Life, Scenario, Scenes, Score, live_through, read_scenario
 from tnn_edge.runtime import Engine
 
@@ -21,11 +21,27 @@ def constant(u: float) -> Governed[Any]:
     return Governed(ConstantPolicy(u=u), GovernorSettings(unknown_u=u))
 
 
+def on_day(day: int) -> Within:
+    return Within(signal="day_of_year", enter_low=day, enter_high=day + 1, leave_low=day, leave_high=day + 1)
+
+
 def live(scenario: Scenario, engine: Engine, policy: Governed[Any] | None = None, seed: int = 7) -> Life:
     scenes = Scenes(scenario, engine.manifest, seed)
     answers = Answers(engine, scenes, scenario.images_per_period)
     chosen = next(iter(scenario.policies.values())) if policy is None else policy
     return live_through(chosen, scenario, scenes, answers)
+
+
+def test_a_policy_sees_the_date_of_the_scenario_run_over_new_year(
+    engine: Engine, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    site, weather = {"latitude_deg": 47.0, "day_of_year": 365}, {"clearness": [0.6] * 3}
+    changes = {"site": site, "weather": weather, "time": {"start_hour": 12}, "battery": {"usable_wh": 900.0}}
+    scenario = read_scenario(write_day(tmp_path, tiny_bundle, **changes))
+    rules = [Rule(name=f"day_{day}", when=(on_day(day),), u=0.0) for day in (365, 366, 1, 2)]
+    policy = Governed(RulePolicy([*rules, Rule(name="other", u=0.0)]), GovernorSettings(unknown_u=0.0))
+    life = live(scenario, engine, policy)
+    assert life.reason == ["day_365"] * 12 + ["day_366"] * 24 + ["day_1"] * 24 + ["day_2"] * 12
 
 
 @pytest.mark.parametrize("u", [0.0, 0.6, 1.0])

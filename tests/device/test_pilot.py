@@ -137,7 +137,8 @@ def test_a_wall_clock_that_jumps_changes_the_hour_alone(jump_s: float) -> None:
 
     steady, jumping = run(0.0), run(jump_s)
     assert [(c.u, c.decision, c.reason) for c in jumping] == [(c.u, c.decision, c.reason) for c in steady]
-    assert [{**c.observed, "hour": None} for c in jumping] == [{**c.observed, "hour": None} for c in steady]
+    wall = {"hour": None, "day_of_year": None}
+    assert [{**c.observed, **wall} for c in jumping] == [{**c.observed, **wall} for c in steady]
     shifts = [(j.observed["hour"] or 0) - (s.observed["hour"] or 0) for s, j in zip(steady, jumping, strict=True)]
     assert shifts[:30] == [0.0] * 30
     assert [shift % 24 for shift in shifts[30:]] == pytest.approx([jump_s / 3600 % 24] * 30, abs=1e-3)

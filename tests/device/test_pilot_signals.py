@@ -15,7 +15,7 @@ from tests.device.deciding import above, below
 from tests.device.piloting import START_S, Clock, Strange, board, by_light, by_soc, frame, grey, pilot_on
 from tests.device.sysfs_tree import write_device
 from tnn_edge.camera import LightMeter
-from tnn_edge.camera.pilot import local_hour
+from tnn_edge.camera.pilot import local_day_of_year, local_hour
 from tnn_edge.control import (
     SIGNALS,
     ConstantPolicy,
@@ -119,9 +119,17 @@ def test_the_hour_is_that_of_the_local_clock(india: None) -> None:
     assert local_hour(18.4 * 3600.0 + 1.0) == pytest.approx(23.9 + 1 / 3600)
 
 
+def test_the_day_of_the_year_is_that_of_the_local_clock(india: None) -> None:
+    assert local_day_of_year(0.0) == 1.0
+    assert local_day_of_year(86_400.0 * 365 - 5.5 * 3600.0 - 1.0) == 365.0
+    assert local_day_of_year(86_400.0 * 365 - 5.5 * 3600.0) == 1.0  # already 1971 in India
+    assert local_day_of_year(86_400.0 * (2 * 365 + 365)) == 366.0  # 1972 is a leap year
+
+
 @pytest.mark.parametrize("moment", [math.nan, math.inf, -math.inf, 1e20, -1e20])
-def test_a_moment_that_no_calendar_has_makes_the_hour_unknown(moment: float) -> None:
+def test_a_moment_that_no_calendar_has_makes_hour_and_day_unknown(moment: float) -> None:
     assert local_hour(moment) is None
+    assert local_day_of_year(moment) is None
 
 
 def test_the_battery_is_observed_as_the_plant_has_it() -> None:
@@ -171,9 +179,9 @@ def test_a_temperature_that_is_unknown_caps_as_heat_does(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308])
 def test_a_number_that_cannot_be_is_unknown(value: float) -> None:
-    pilot = pilot_on(by_soc(), thermometer=Strange(value), hour_of=lambda at: value)
+    pilot = pilot_on(by_soc(), thermometer=Strange(value), hour_of=lambda at: value, day_of=lambda at: value)
     choice = pilot.choose(frame(START_S))
-    assert (choice.observed["temperature_c"], choice.observed["hour"]) == (None, None)
+    assert [choice.observed[name] for name in ("temperature_c", "hour", "day_of_year")] == [None, None, None]
     assert (choice.u, choice.reason) == (0.6, "normal")
 
 

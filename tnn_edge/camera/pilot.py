@@ -13,7 +13,7 @@ from tnn_edge.camera.light_meter import LightMeter
 from tnn_edge.control import SIGNALS, Governed, Observation
 from tnn_edge.device import PowerReading, PowerSource, Thermometer
 
-__all__ = ["Pilot", "local_hour"]
+__all__ = ["Pilot", "local_day_of_year", "local_hour"]
 
 _STALE_PERIODS = 3.0
 """A measurement older than so many periods, or time constants, is unknown again."""
@@ -24,7 +24,7 @@ class Pilot:
 
     A decision is due when `period_s` has passed since the last, at the next frame that comes; in between u stays. All
     times are those of the frames on the monotonic clock, so that no jump of the wall clock disturbs anything but the
-    signal `hour`. What is absent or stale is unknown.
+    signals `hour` and `day_of_year`. What is absent or stale is unknown.
 
     The signal `workload` is 1: every frame that comes is to be seen. `confidence` is an exponential average over time.
 
@@ -36,6 +36,7 @@ class Pilot:
         period_s: time between two decisions.
         confidence_time_constant_s: of the average over confidences.
         hour_of: local time of day, in hours, of a moment in seconds since the epoch.
+        day_of: local day of the year of such a moment, 1 on January 1.
         on_note: told once of each reason why a signal that the policy reads is unknown.
     """
 
@@ -49,6 +50,7 @@ class Pilot:
         period_s: float = 1.0,
         confidence_time_constant_s: float = 10.0,
         hour_of: Callable[[float], float | None] | None = None,
+        day_of: Callable[[float], float | None] | None = None,
         on_note: Callable[[str], None] = lambda note: None,
     ) -> None:
         for name, value in (("period_s", period_s), ("confidence_time_constant_s", confidence_time_constant_s)):
@@ -61,6 +63,7 @@ class Pilot:
         self._period_s = period_s
         self._time_constant_s = confidence_time_constant_s
         self._hour_of = local_hour if hour_of is None else hour_of
+        self._day_of = local_day_of_year if day_of is None else day_of
         self._on_note = on_note
         self._told: set[str] = set()
         self._state = policy.initial_state(1)
@@ -118,6 +121,7 @@ class Pilot:
             confidence=_rounded(self._fresh_confidence(now_s)),
             temperature_c=_rounded(temperature_c),
             hour=_rounded(self._hour_of(frame.captured_at)),
+            day_of_year=_rounded(self._day_of(frame.captured_at)),
             workload=1.0,
             last_u=_rounded(last_u),
         )
@@ -148,11 +152,21 @@ class Pilot:
 
 def local_hour(captured_at: float) -> float | None:
     """Time of day in hours in this machine's time zone; None for a moment that no calendar has."""
+    local = _local(captured_at)
+    return None if local is None else local.hour + local.minute / 60.0 + local.second / 3600.0
+
+
+def local_day_of_year(captured_at: float) -> float | None:
+    """Day of the year in this machine's time zone, 1 on January 1; None for a moment that no calendar has."""
+    local = _local(captured_at)
+    return None if local is None else float(local.timetuple().tm_yday)
+
+
+def _local(captured_at: float) -> datetime | None:
     try:
-        local = datetime.fromtimestamp(captured_at).astimezone()
+        return datetime.fromtimestamp(captured_at).astimezone()
     except (OverflowError, ValueError, OSError):
         return None
-    return local.hour + local.minute / 60.0 + local.second / 3600.0
 
 
 def _rounded(value: float | None) -> float | None:

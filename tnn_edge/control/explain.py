@@ -25,6 +25,7 @@ USUAL: Mapping[str, float] = {
     "confidence": 0.8,
     "temperature_c": 40.0,
     "hour": 12.0,
+    "day_of_year": 172.0,
     "workload": 1.0,
     "last_u": 0.5,
 }

@@ -44,6 +44,7 @@ SIGNALS: Mapping[str, Signal] = MappingProxyType(
         "confidence": Signal(unit="share", low=0, high=1, meaning="softmax probability of the network's last answers"),
         "temperature_c": Signal(unit="degrees C", low=-60, high=150, meaning="temperature of the board"),
         "hour": Signal(unit="h", low=0, high=24, meaning="local time of day"),
+        "day_of_year": Signal(unit="day", low=1, high=367, meaning="local date, 1 on January 1"),
         "workload": Signal(unit="share", low=0, high=1, meaning="frames waiting to be seen, 1 for the full frame rate"),
         "last_u": Signal(unit="share", low=0, high=1, meaning="throttle of the last decision"),
     }
@@ -72,7 +73,8 @@ class Observation:
     """The signals of n devices at one moment.
 
     Attributes:
-        time_s: monotonic clock in seconds; only differences count. Wall time is the signal `hour`.
+        time_s: monotonic clock in seconds; only differences count. Wall time is in the signals `hour` and
+            `day_of_year`.
         values: signal -> float64, shape [n]; NaN is unknown. Every signal of the table is there.
     """
 

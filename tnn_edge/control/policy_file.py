@@ -34,6 +34,8 @@ _WEIGHING: dict[str, type[Any]] = {"price": PricePolicy, "lyapunov": LyapunovPol
 
 _KINDS = (*_PLAIN, *_WEIGHING, "rules")
 _FORMS = ("below", "above", "between", "equals")
+_ROUND = ("hour", "day_of_year")
+"""Signals that begin again: an interval of theirs may run over midnight, or over New Year."""
 
 
 class _Table(BaseModel):
@@ -247,8 +249,10 @@ def _condition(signal: str, table: ConditionTable) -> Condition:
     low, high = table.between
     for value in (low, high):
         check_value("between", signal, value)
-    if low == high or (low > high and signal != "hour"):
-        raise ValueError(f"between needs a rising pair (only hour runs over midnight), got [{low:g}, {high:g}]")
+    if low == high or (low > high and signal not in _ROUND):
+        raise ValueError(
+            f"between needs a rising pair (only {' and '.join(_ROUND)} run round), got [{low:g}, {high:g}]"
+        )
     return _within(signal, low, high)
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tnn_edge.camera.light_meter import LightMeter
 from tnn_edge.camera.pilot import Pilot
+from tnn_edge.day.scenario_tables import SECONDS_PER_DAY
 from tnn_edge.device import SimulatedDevice, SimulatedPower, SimulatedThermometer
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def live_through(
 
 
 def _pilot(policy: Governed[Any], scenario: Scenario, device: SimulatedDevice) -> Pilot:
+    first_day = scenario.weather.site.day_of_year
     return Pilot(
         policy,
         power=SimulatedPower(device),
@@ -129,6 +131,7 @@ def _pilot(policy: Governed[Any], scenario: Scenario, device: SimulatedDevice) -
         period_s=scenario.period_s * (1.0 - 1e-9),  # the next period's first frame is due, however its time is rounded
         confidence_time_constant_s=scenario.period_s,
         hour_of=lambda captured_at: captured_at / 3600.0 % 24.0,
+        day_of=lambda captured_at: (first_day - 1 + captured_at // SECONDS_PER_DAY) % 366 + 1,
     )
 
 

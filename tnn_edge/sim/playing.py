@@ -137,6 +137,7 @@ def _observe(state: Floats, parameters: Floats, forcing: Forcing, traces: Traces
         confidence=state[:, core.CONFIDENCE],
         temperature_c=state[:, core.TEMPERATURE_C],
         hour=traces.hour[t],
+        day_of_year=traces.day_of_year[t],
         workload=forcing.rows[:, t, WORKLOAD],
         last_u=state[:, core.LAST_U],
     )
