@@ -111,6 +111,7 @@ def test_there_is_an_example_of_every_kind() -> None:
         "activity",
         "constant",
         "lyapunov",
+        "mpc",
         "pacing",
         "pole_camera",
         "price",
@@ -139,7 +140,7 @@ def test_a_signal_that_is_missing_makes_a_declared_answer_or_makes_no_difference
     elif reason == f"unknown_{name}":
         assert u == governed.settings.unknown_u
     else:  # the file has an answer of its own, or u does not hang on this signal here
-        assert reason in {"pacing", "price", "no_answer_yet", "doubt", "warm", "governor_thermal"}
+        assert reason in {"pacing", "price", "mpc", "no_answer_yet", "doubt", "warm", "governor_thermal"}
     assert decide_once(governed, **{**ALL_KNOWN, name: math.nan}) == ([u], [reason])
 
 

@@ -13,7 +13,7 @@ from tnn_edge.control import (
 from tnn_edge.errors import ConfigError
 
 GOVERNOR = "[governor]\nunknown_u = 0.2\n"
-KINDS = "constant, thresholds, soc_ramp, pacing, activity, price, lyapunov, rules"
+KINDS = "constant, thresholds, soc_ramp, pacing, activity, price, lyapunov, mpc, rules"
 
 
 def rule(body: str) -> str:

@@ -36,7 +36,12 @@ def test_a_policy_sees_the_date_of_the_scenario_run_over_new_year(
     engine: Engine, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     site, weather = {"latitude_deg": 47.0, "day_of_year": 365}, {"clearness": [0.6] * 3}
-    changes = {"site": site, "weather": weather, "time": {"start_hour": 12}, "battery": {"usable_wh": 900.0}}
+    changes: dict[str, Any] = {
+        "site": site,
+        "weather": weather,
+        "time": {"start_hour": 12},
+        "battery": {"usable_wh": 900.0},
+    }
     scenario = read_scenario(write_day(tmp_path, tiny_bundle, **changes))
     rules = [Rule(name=f"day_{day}", when=(on_day(day),), u=0.0) for day in (365, 366, 1, 2)]
     policy = Governed(RulePolicy([*rules, Rule(name="other", u=0.0)]), GovernorSettings(unknown_u=0.0))

@@ -13,6 +13,7 @@ from tnn_edge.control.device_profile import (
 from tnn_edge.control.explain import Explanation, explain_policy
 from tnn_edge.control.governor import Governed, GovernorSettings, ThermalCap
 from tnn_edge.control.lyapunov import LyapunovPolicy
+from tnn_edge.control.mpc import MpcPolicy
 from tnn_edge.control.named_policies import read_policies
 from tnn_edge.control.observation import SIGNALS, Observation, Signal, table_hash
 from tnn_edge.control.pacing import PacingPolicy
@@ -37,6 +38,7 @@ __all__ = [
     "IsUnknown",
     "Limit",
     "LyapunovPolicy",
+    "MpcPolicy",
     "Observation",
     "PacingPolicy",
     "Policy",

@@ -13,6 +13,7 @@ from tnn_edge.control.conditions import Condition, IsUnknown, Within
 from tnn_edge.control.constant import ConstantPolicy
 from tnn_edge.control.governor import Governed, GovernorSettings
 from tnn_edge.control.lyapunov import LyapunovPolicy
+from tnn_edge.control.mpc import MpcPolicy
 from tnn_edge.control.observation import SIGNALS, check_value
 from tnn_edge.control.pacing import PacingPolicy
 from tnn_edge.control.price import PricePolicy
@@ -29,7 +30,7 @@ __all__ = ["read_policy"]
 _PLAIN = ("constant", "thresholds", "soc_ramp", "pacing", "activity")
 """Kinds whose table is the policy's settings and nothing else."""
 
-_WEIGHING: dict[str, type[Any]] = {"price": PricePolicy, "lyapunov": LyapunovPolicy}
+_WEIGHING: dict[str, type[Any]] = {"price": PricePolicy, "lyapunov": LyapunovPolicy, "mpc": MpcPolicy}
 """Kinds that weigh accuracy against power, and whose table names a device profile."""
 
 _KINDS = (*_PLAIN, *_WEIGHING, "rules")
@@ -134,6 +135,7 @@ class LimitTable(_Table):
 
 PriceTable = table_with_profile(PricePolicy)
 LyapunovTable = table_with_profile(LyapunovPolicy)
+MpcTable = table_with_profile(MpcPolicy)
 
 
 class PolicyTable(_Table):
@@ -151,6 +153,7 @@ class PolicyTable(_Table):
     activity: ActivityPolicy | None = None
     price: PriceTable | None = None  # type: ignore[valid-type]
     lyapunov: LyapunovTable | None = None  # type: ignore[valid-type]
+    mpc: MpcTable | None = None  # type: ignore[valid-type]
     rules: list[RuleTable] | None = None
     limits: list[LimitTable] = []
     min_dwell_s: float = Field(0.0, ge=0.0)
