@@ -21,6 +21,7 @@ try:
     from tnn_edge.cli.profiling import profile
     from tnn_edge.cli.program import run_app
     from tnn_edge.cli.run import run
+    from tnn_edge.cli.simulate import simulate
     from tnn_edge.cli.sweep import sweep
     from tnn_edge.cli.verify import verify
 except KeyboardInterrupt:  # the imports take a while, and there is nothing yet to say about Ctrl-C
@@ -46,7 +47,7 @@ app.add_typer(policy, name="policy")
 config = typer.Typer(help="Check a camera's configuration, which `run` takes.", no_args_is_help=True)
 config.command("check")(check_config)
 app.add_typer(config, name="config")
-for command in (install, verify, profile, bench, run, page, sweep, day, doctor):
+for command in (install, verify, profile, bench, run, page, sweep, day, simulate, doctor):
     app.command()(command)
 
 

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 _NONE = -1e300
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def bound_values(  # noqa: C901, PLR0912, PLR0915 -- one function: calls with arrays cost more than what they compute
     needed: Floats,
     gained: Floats,

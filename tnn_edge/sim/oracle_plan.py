@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 _NONE = -1e300
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def plan(  # noqa: PLR0912 -- one function: calls with arrays cost more than what they compute
     needed: Floats,
     gained: Floats,

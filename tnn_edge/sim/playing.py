@@ -24,7 +24,7 @@ START_SOC = 0.6
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Outcome:
-    """What a policy got on each of n traces; everything of shape [n].
+    """What a policy got on each of n devices; everything of shape [n].
 
     Attributes:
         right: events answered right, expected.
@@ -73,34 +73,38 @@ def play(
     *,
     start_soc: npt.ArrayLike = START_SOC,
     parameters: Floats | None = None,
+    trace: npt.NDArray[np.intp] | None = None,
     n_courses: int = 0,
     on_step: Callable[[int], None] = lambda t: None,
 ) -> tuple[Outcome, Course]:
-    """Let a policy decide at every step, all traces side by side.
+    """Let a policy decide at every step, all devices side by side.
 
     A policy that is in doubt (u is NaN) gets the least throttle; under its governor it never is.
 
     Args:
         device: what is simulated.
-        traces: n of them.
+        traces: what they meet.
         policy: as it would run on the device.
         start_soc: state of charge at the start, a number or shape [n].
         parameters: of each device, where they differ; shape [n, core.N_PARAMETERS].
+        trace: of each device, shape [n]; by default there is one device for each trace.
         n_courses: how many of the first devices' courses to keep.
         on_step: told of each step that is done.
 
     Returns:
         What came of it, and the courses of the first `n_courses` devices.
     """
-    forcing, profile, n = Forcing.of(device, traces), device.profile, len(traces)
+    forcing, profile = Forcing.of(device, traces), device.profile
+    which = np.arange(len(traces)) if trace is None else trace
+    n = len(which)
     numbers = core.parameters_of(device, n, step_s=traces.step_s) if parameters is None else parameters
-    state = core.start(numbers, forcing.rows, soc=start_soc, trace=np.arange(n))
+    state = core.start(numbers, forcing.rows, soc=start_soc, trace=which)
     flows, total, total_u = np.empty((n, core.N_FLOWS)), np.zeros((n, core.N_FLOWS)), np.zeros(n)
     kept = np.empty((4, traces.n_steps, n_courses))
     reasons = np.empty((traces.n_steps, n_courses), np.intp)
     memory = policy.initial_state(n)
     for t in range(traces.n_steps):
-        decision, memory = policy.decide(_observe(state, numbers, forcing, traces, t), memory)
+        decision, memory = policy.decide(_observe(state, numbers, forcing, traces, which, t), memory)
         u = np.nan_to_num(decision.u, nan=0.0)
         core.advance(
             state, u, forcing.rows, numbers, profile.u, profile.power_w, profile.accuracy, profile.confidence, flows
@@ -115,7 +119,7 @@ def play(
     hours = traces.step_s / 3600.0
     outcome = Outcome(
         right=total[:, core.RIGHT],
-        events=forcing.rows[..., EVENTS_PER_H].sum(axis=1) * hours,
+        events=forcing.rows[..., EVENTS_PER_H].sum(axis=1)[which] * hours,
         utility=total[:, core.UTILITY],
         brown_outs=total[:, core.BROWN_OUT],
         hours_down=(traces.n_steps - total[:, core.ON_SHARE]) * hours,
@@ -126,18 +130,20 @@ def play(
     return outcome, Course(soc=kept[0], u=kept[1], on_share=kept[2], right=kept[3], reason=reasons)
 
 
-def _observe(state: Floats, parameters: Floats, forcing: Forcing, traces: Traces, t: int) -> Observation:
+def _observe(
+    state: Floats, parameters: Floats, forcing: Forcing, traces: Traces, which: npt.NDArray[np.intp], t: int
+) -> Observation:
     """What a policy may know at the beginning of a step."""
     return Observation.of(
         time_s=t * traces.step_s,
         soc=state[:, core.CHARGE_WH] / parameters[:, core.USABLE_WH],
         on_mains=0.0,
         power_in_w=state[:, core.POWER_IN_W],
-        lux=traces.lux[:, t],
+        lux=traces.lux[which, t],
         confidence=state[:, core.CONFIDENCE],
         temperature_c=state[:, core.TEMPERATURE_C],
         hour=traces.hour[t],
         day_of_year=traces.day_of_year[t],
-        workload=forcing.rows[:, t, WORKLOAD],
+        workload=forcing.rows[which, t, WORKLOAD],
         last_u=state[:, core.LAST_U],
     )

@@ -1,0 +1,93 @@
+"""Policies side by side on one simulation, with the optimum of its first device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.control import Policy
+from tnn_edge.sim.oracle import Optimum, find_optimum
+from tnn_edge.sim.playing import Course, Outcome, play
+from tnn_edge.sim.simulation import Simulation
+from tnn_edge.sim.traces import Traces
+
+__all__ = ["Comparison", "Played", "compare"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Played:
+    """Attributes: outcome: of each device; course: of the first one, with n = 1; reasons: the policy's codes."""
+
+    outcome: Outcome
+    course: Course
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        traces: what the devices met; the first device met the first.
+        n_days: length.
+        n_devices: size of the fleet.
+        played: name -> what the policy got.
+        optimum: of the first device.
+    """
+
+    traces: Traces
+    n_days: int
+    n_devices: int
+    played: Mapping[str, Played]
+    optimum: Optimum
+
+    def share_of_optimum(self, name: str) -> float:
+        """What a policy got on the first device over what the optimum's plan attained there."""
+        return float(self.played[name].outcome.utility[0] / self.optimum.attained)
+
+
+def compare(
+    simulation: Simulation,
+    policies: Mapping[str, Policy[Any]],
+    *,
+    n_days: int,
+    n_devices: int = 1,
+    on_steps: Callable[[int], None] = lambda n: None,
+) -> Comparison:
+    """Play every policy on the same weather, work and devices, and find the optimum of the first device.
+
+    Args:
+        simulation: device, place and fleet.
+        policies: by name.
+        n_days: length.
+        n_devices: size of the fleet.
+        on_steps: told how many more steps are done; there are `len(policies)` times those of a trace.
+    """
+    traces = simulation.traces(n_days=n_days, n_devices=n_devices)
+    parameters = simulation.parameters(n_devices)
+    trace = np.arange(n_devices) % len(traces)
+    stride = 96
+    with ThreadPoolExecutor(1) as beside:  # compiled, without the interpreter's lock
+        sought = beside.submit(find_optimum, simulation.device, traces, 0, start_soc=simulation.start_soc)
+        played: dict[str, Played] = {}
+        for name, policy in policies.items():
+            outcome, course = play(
+                simulation.device,
+                traces,
+                policy,
+                start_soc=simulation.start_soc,
+                parameters=parameters,
+                trace=trace,
+                n_courses=1,
+                on_step=lambda t: on_steps(stride) if t % stride == stride - 1 else None,
+            )
+            played[name] = Played(outcome=outcome, course=course, reasons=policy.reasons)
+        optimum = sought.result()
+    return Comparison(traces=traces, n_days=n_days, n_devices=n_devices, played=played, optimum=optimum)

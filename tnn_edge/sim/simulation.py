@@ -1,0 +1,126 @@
+"""A simulation as a user writes it down: one TOML file, checked strictly, with the line of every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.control import REFERENCE, read_profile, reference_profile
+from tnn_edge.plant import PoweredBoard
+from tnn_edge.sim import core
+from tnn_edge.sim.camera_device import CameraDevice
+from tnn_edge.sim.climate import SITES, Climate, read_climate
+from tnn_edge.sim.drawing import Surroundings, draw_traces
+from tnn_edge.sim.simulation_tables import FleetTable, SimulationTable
+from tnn_edge.sim.traces import Traces
+from tnn_edge.toml_file import Fault, TomlFile
+from tnn_edge.user_path import missing, under
+
+__all__ = ["Simulation", "read_simulation"]
+
+Floats = npt.NDArray[np.float64]
+
+MOST_YEARS = 100
+"""Years of weather for a fleet; more devices share them, as those of one town do."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Simulation:
+    """A device, its place and its fleet.
+
+    Attributes:
+        path: the file it was read from.
+        text: what the file says.
+        device: what is simulated.
+        climate: of the site.
+        surroundings: lamps, haze and work.
+        seed: of the first year.
+        first_day: of the year.
+        start_soc: at the start.
+        period_s: between two decisions.
+        fleet: how devices differ.
+    """
+
+    path: Path
+    text: str
+    device: CameraDevice
+    climate: Climate
+    surroundings: Surroundings
+    seed: int
+    first_day: int
+    start_soc: float
+    period_s: float
+    fleet: FleetTable
+
+    def traces(self, *, n_days: int, n_devices: int) -> Traces:
+        """Weather and work for a fleet, of the days kept for tests; the first is the same for a fleet of any size."""
+        seeds = range(self.seed, self.seed + min(n_devices, MOST_YEARS))
+        return draw_traces(
+            self.climate,
+            "test",
+            seeds,
+            n_days=n_days,
+            first_day=self.first_day,
+            step_s=self.period_s,
+            surroundings=self.surroundings,
+        )
+
+    def parameters(self, n_devices: int) -> Floats:
+        """The numbers of each device for the core; the first is the one in the file, the others differ from it."""
+        rng = np.random.Generator(np.random.Philox(self.seed))
+        parameters = core.parameters_of(self.device, n_devices, step_s=self.period_s)
+        for column, spread in (
+            (core.RATED_W, self.fleet.panel_spread),
+            (core.USABLE_WH, self.fleet.battery_spread),
+            (core.IDLE_W, self.fleet.idle_spread),
+        ):
+            factor = np.clip(1.0 + spread * rng.standard_normal(n_devices), 0.1, 1.9)
+            parameters[1:, column] *= factor[1:]
+        return parameters
+
+
+def read_simulation(path: Path) -> Simulation:
+    """Read a simulation.
+
+    Raises:
+        ConfigError: the file is missing, is no TOML, or does not hold; with the line, key and a way out of each fault.
+    """
+    file = TomlFile.read(path)
+    table = file.validate(SimulationTable)
+    file.fail(_faults(table, path.parent))
+    name = table.network.profile
+    device = CameraDevice(
+        profile=reference_profile() if name == REFERENCE else read_profile(under(path.parent, Path(name))),
+        board=PoweredBoard(
+            battery=table.battery, converter=table.converter, thermal=table.thermal, throttle=table.throttle
+        ),
+        panel=table.panel,
+        workload=table.workload,
+        brown_out_cost_events=table.network.brown_out_cost_events,
+    )
+    return Simulation(
+        path=path,
+        text=file.text,
+        device=device,
+        climate=read_climate(table.site),
+        surroundings=Surroundings(events=table.events, clouds=table.clouds, **table.scene.model_dump()),
+        seed=table.seed,
+        first_day=table.first_day,
+        start_soc=table.start_soc,
+        period_s=table.period_s,
+        fleet=table.fleet,
+    )
+
+
+def _faults(table: SimulationTable, folder: Path) -> Iterator[Fault]:
+    """What is wrong between tables that are sound one by one."""
+    if table.site not in SITES:
+        yield Fault(("site",), f"no site is called {table.site!r}; there are {', '.join(SITES)}")
+    if abs(3600.0 / table.period_s - round(3600.0 / table.period_s)) > 1e-9:
+        yield Fault(("period_s",), f"must divide an hour of 3600 s, got {table.period_s:g}; say 900")
+    if (name := table.network.profile) != REFERENCE and (told := missing(folder, Path(name), "file")):
+        yield Fault(("network", "profile"), f'{told}; "{REFERENCE}" is the built-in profile')
