@@ -21,7 +21,7 @@ PYTEST_FILES := $(PYTEST) -n 2 --dist loadfile
 .PHONY: help demo test check test-slow test-oldest bench-peers clean packages no-torch
 
 help:
-	@echo "make demo         the demo bundle proved, its dial measured, a day on a pole; the device half alone (no torch)"
+	@echo "make demo         the demo bundle proved, its dial measured, a day and a year on a pole; without torch"
 	@echo "make test         the tests that take seconds"
 	@echo "make check        format, lint, types, import contracts, tests, wheel content"
 	@echo "make test-slow    the tests that train"
@@ -34,6 +34,8 @@ demo: .venv-device/installed no-torch
 	.venv-device/bin/tnn-edge verify $(BUNDLE)
 	.venv-device/bin/tnn-edge sweep $(IMAGES) --bundle $(BUNDLE) --png $(DEMO_OUT)/throttle.png
 	.venv-device/bin/tnn-edge day examples/demo/day.toml --out $(DEMO_OUT)
+	.venv-device/bin/tnn-edge simulate examples/demo/simulation.toml --html $(DEMO_OUT)/year.html \
+	    --policy examples/policies/price.toml --policy examples/policies/soc_ramp.toml
 
 test: .venv/installed
 	$(PYTEST_FILES)
@@ -99,7 +101,7 @@ no-torch: .venv-device/installed
 	$(PYTHON) -m venv .venv-device
 	.venv-device/bin/python -m pip install -q -U pip
 	rm -rf build/lib build/bdist.*
-	.venv-device/bin/python -m pip install -q '.[cpu,plot]'
+	.venv-device/bin/python -m pip install -q '.[cpu,plot,sim]'
 	@touch $@
 
 .venv-device/installed: .venv-device/dependencies $(SOURCES)
