@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tnn_edge.cli.program import program
-from tnn_edge.control import REFERENCE, read_policy
+from tnn_edge.control import REFERENCE, read_policy, table_hash
 from tnn_edge.errors import InputError
 from tnn_edge.sim.camera_device import CameraDevice
 from tnn_edge.sim.climate import Climate, read_climate
@@ -90,7 +90,7 @@ def mean_utility(
 def policy_text(kind: str, found: Mapping[str, float], device: CameraDevice, climate: Climate, about: str) -> str:
     """A policy file with the numbers that were found."""
     settings = {**device_settings(kind, device, climate), **policy_settings(kind, found)}
-    lines = [f"# {about}", "", f"[{kind}]"]
+    lines = [f"# {about}", "", f'observation_hash = "{table_hash()}"', "", f"[{kind}]"]
     lines += [f"{name} = {_toml(value)}" for name, value in settings.items()]
     if kind in ("price", "lyapunov", "mpc"):
         lines.append(f'profile = "{REFERENCE}"  # the device that it was tuned for')

@@ -125,11 +125,11 @@ def test_the_tables_are_those_of_their_version(tmp_path: Path) -> None:
         }
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     assert (version, columns) == (
-        2,
+        3,
         {
             "runs": "id started source bundle digest config ended ended_by captured processed dropped failed",
             "decisions": "run decision time u reason "
-            "soc on_mains power_in_w lux confidence temperature_c hour day_of_year workload last_u",
+            "soc on_mains power_in_w lux confidence temperature_c hour workload last_u day_of_year",
             "frames": "run frame name time u decision point_u blocks_run macs ms age_ms top1 confidence error "
             "asked_u fallback",
         },
@@ -281,9 +281,9 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path)
     with database(path):
         pass
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert refusal(path) == f"{path} has tables of version 3, this tnn-edge has 2; name another file"
+    assert refusal(path) == f"{path} has tables of version 4, this tnn-edge has 3; name another file"
 
 
 def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:

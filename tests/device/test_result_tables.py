@@ -57,6 +57,7 @@ def test_an_older_database_is_read_and_stays_as_it_is(old: Path) -> None:
     before = old.read_bytes()
     with open_results(old) as connection:
         rows = connection.execute("SELECT frame, point_u, asked_u, fallback, error FROM frames").fetchall()
+        assert tuple(connection.execute("SELECT soc, day_of_year FROM decisions").fetchone()) == (0.5, None)
     assert [tuple(row) for row in rows] == [(0, 0.4, None, None, None), (1, None, None, None, "torn")]
     assert old.read_bytes() == before
 
@@ -86,7 +87,7 @@ def test_a_run_adds_to_an_older_database_and_keeps_its_rows(old: Path, tmp_path:
     *kept, added = rows_of(old, "frames")
     assert kept == [{**row, "asked_u": None, "fallback": None} for row in frames]
     assert (added["run"], added["asked_u"], added["point_u"], added["fallback"]) == (2, 0.8, 0.4, "no driver")
-    assert rows_of(old, "decisions")[:1] == decisions
+    assert rows_of(old, "decisions")[:1] == [{**row, "day_of_year": None} for row in decisions]
     with database(tmp_path / "new.db"):
         pass
     assert schema(old) == schema(tmp_path / "new.db")
@@ -97,11 +98,11 @@ def test_cameras_that_start_together_may_renew_the_file_together(old: Path) -> N
     assert [row["run"] for row in rows_of(old, "frames")] == [1, 1, 2, 3, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("version", [0, 3])
+@pytest.mark.parametrize("version", [0, 4])
 def test_tables_of_no_known_version_are_refused(version: int, old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
-    message = rf"r\.db has tables of version {version}, this tnn-edge has 2; name another file$"
+    message = rf"r\.db has tables of version {version}, this tnn-edge has 3; name another file$"
     with pytest.raises(InputError, match=message):
         database(old)
     with pytest.raises(InputError, match=message), open_results(old):

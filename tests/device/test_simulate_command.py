@@ -118,3 +118,23 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path
     result = simulate("--policy", PRICE, "--days", 3650, "--html", tmp_path / "missing" / "page.html")
     assert isinstance(result.exception, InputError)
     assert "does not exist; make it first" in str(result.exception)
+
+
+def test_a_reserve_is_written_that_a_policy_can_name(tmp_path: Path) -> None:
+    out = tmp_path / "reserve.json"
+    config = edited(tmp_path, 'site = "greensboro"', 'site = "miami"')
+    made = CliRunner().invoke(app, ["reserve", str(config), "--out", str(out), "--years", "8"])
+    assert made.exit_code == 0, made.output
+    assert "of 120 Wh are kept at the worst hour of a season" in made.output
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[constant]\nu = 1.0\n[governor]\nunknown_u = 0.0\n[shield]\nreserve = "reserve.json"\n')
+    found = json.loads(simulate("--policy", policy, "--days", 60, "--json", config=config).stdout)
+    assert found["policies"]["policy"]["brown_outs"] == [0.0]
+
+
+def test_a_reserve_that_does_not_fit_into_the_battery_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "reserve.json"
+    config = edited(tmp_path, "usable_wh = 120.0", "usable_wh = 20.0")
+    made = CliRunner().invoke(app, ["reserve", str(config), "--out", str(out), "--years", "1"])
+    assert made.exit_code == 0, made.output
+    assert "in some seasons even u_floor may not last; a larger battery or panel would" in made.output

@@ -13,7 +13,7 @@ __all__ = ["make_tables", "show_tables"]
 _APPLICATION_ID = 0x746E6E65
 """Marks the file as ours: "tnne"."""
 
-_VERSION = 2
+_VERSION = 3
 """Of the tables, in the file's `user_version`."""
 
 _RUN = "started TEXT NOT NULL, source TEXT NOT NULL, bundle TEXT NOT NULL, digest TEXT NOT NULL, config TEXT NOT NULL"
@@ -24,14 +24,24 @@ _FRAME = (
     "decision INTEGER, point_u REAL, blocks_run INTEGER, macs INTEGER, ms REAL, age_ms REAL, top1 TEXT, "
     "confidence REAL, error TEXT"
 )
-_SINCE_2 = ("asked_u REAL", "fallback TEXT")
-"""Columns of `frames` that version 1 does not have; its frames have them unknown."""
+_ADDED = (
+    (2, "frames", "asked_u", "REAL"),
+    (2, "frames", "fallback", "TEXT"),
+    (3, "decisions", "day_of_year", "REAL"),
+)
+"""Columns with the version that brought them, the last of their tables; what is older has them unknown."""
 
-_SIGNALS = ", ".join(f"{name} REAL" for name in SIGNALS)
+
+def _added(table: str) -> str:
+    return ", ".join(f"{column} {kind}" for _, owner, column, kind in _ADDED if owner == table)
+
+
+_SIGNALS = ", ".join(f"{name} REAL" for name in SIGNALS if name not in {column for _, _, column, _ in _ADDED})
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, {_RUN}, {_END}) STRICT;
-CREATE TABLE IF NOT EXISTS decisions ({_DECISION}, {_SIGNALS}, PRIMARY KEY (run, decision)) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS frames ({_FRAME}, {", ".join(_SINCE_2)}, PRIMARY KEY (run, frame)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS decisions ({_DECISION}, {_SIGNALS}, {_added("decisions")},
+    PRIMARY KEY (run, decision)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS frames ({_FRAME}, {_added("frames")}, PRIMARY KEY (run, frame)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS frames_by_time ON frames (time);
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_VERSION};
@@ -60,8 +70,13 @@ def show_tables(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         InputError: the file is something else.
     """
-    if _check(connection, path) < _VERSION:
-        connection.execute("CREATE TEMP VIEW frames AS SELECT *, NULL AS asked_u, NULL AS fallback FROM main.frames")
+    found = _check(connection, path)
+    lacking: dict[str, list[str]] = {}
+    for version, table, column, _ in _ADDED:
+        if found < version:
+            lacking.setdefault(table, []).append(f"NULL AS {column}")
+    for table, columns in lacking.items():
+        connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(columns)} FROM main.{table}")  # noqa: S608
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> int:
@@ -83,10 +98,11 @@ def _version(connection: sqlite3.Connection) -> int:
 def _renew(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if _version(connection) < _VERSION:  # another camera on this file may have been faster
-            for column in _SINCE_2:
-                connection.execute(f"ALTER TABLE frames ADD COLUMN {column}")
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        found = _version(connection)  # another camera on this file may have been faster
+        for version, table, column, kind in _ADDED:
+            if found < version:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -20,6 +20,7 @@ try:
     from tnn_edge.cli.policy import check, explain
     from tnn_edge.cli.profiling import profile
     from tnn_edge.cli.program import run_app
+    from tnn_edge.cli.reserve import reserve
     from tnn_edge.cli.run import run
     from tnn_edge.cli.simulate import simulate
     from tnn_edge.cli.sweep import sweep
@@ -47,7 +48,7 @@ app.add_typer(policy, name="policy")
 config = typer.Typer(help="Check a camera's configuration, which `run` takes.", no_args_is_help=True)
 config.command("check")(check_config)
 app.add_typer(config, name="config")
-for command in (install, verify, profile, bench, run, page, sweep, day, simulate, doctor):
+for command in (install, verify, profile, bench, run, page, sweep, day, simulate, reserve, doctor):
     app.command()(command)
 
 

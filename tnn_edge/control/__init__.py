@@ -20,8 +20,10 @@ from tnn_edge.control.pacing import PacingPolicy
 from tnn_edge.control.policy import Decision, Policy
 from tnn_edge.control.policy_file import read_policy
 from tnn_edge.control.price import PricePolicy
+from tnn_edge.control.reserve import Reserve, read_reserve, write_reserve
 from tnn_edge.control.rule_policy import RulePolicy
 from tnn_edge.control.rules import Limit, Ramp, Rule
+from tnn_edge.control.shield import ReserveShield
 from tnn_edge.control.soc_ramp import SocRampPolicy
 from tnn_edge.control.thresholds import ThresholdPolicy, ThresholdStep
 
@@ -44,6 +46,8 @@ __all__ = [
     "Policy",
     "PricePolicy",
     "Ramp",
+    "Reserve",
+    "ReserveShield",
     "Rule",
     "RulePolicy",
     "Signal",
@@ -57,6 +61,8 @@ __all__ = [
     "read_policies",
     "read_policy",
     "read_profile",
+    "read_reserve",
     "reference_profile",
     "table_hash",
+    "write_reserve",
 ]

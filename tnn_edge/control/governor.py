@@ -1,4 +1,4 @@
-"""The last word over any policy: a declared answer to the unknown, floor and ceiling, slew rate, thermal cap."""
+"""The last word over any policy: the unknown, floor and ceiling, slew rate, thermal cap, and the reserve shield."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tnn_edge.control.observation import Observation, check_value
 from tnn_edge.control.policy import Decision, Policy
+from tnn_edge.control.shield import ReserveShield
 from tnn_edge.throttle import check_throttle
 
 __all__ = ["Governed", "GovernorSettings", "GovernorState", "ThermalCap"]
@@ -19,7 +20,7 @@ S = TypeVar("S")
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-_REASONS = ("governor_floor", "governor_ceiling", "governor_slew", "governor_thermal")
+_REASONS = ("governor_floor", "governor_ceiling", "governor_slew", "governor_thermal", "shield")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,18 +89,20 @@ class GovernorState(Generic[S]):
 class Governed(Generic[S]):
     """A policy under a governor, itself a policy. Its throttle is always a number in [0, 1].
 
-    In order: the unknown becomes `unknown_u`; floor and ceiling; slew; and last, at once, the thermal cap, which may
-    take u below the floor, from where it rises again no faster than the slew allows. A decision's reason is that of
-    the last stage that changed u, for the unknown the policy's own, which says what is lacking.
+    In order: the unknown becomes `unknown_u`; floor and ceiling; slew; and last, at once, the thermal cap and the
+    shield, which may take u below the floor, from where it rises again no faster than the slew allows. A decision's
+    reason is that of the last stage that changed u, for the unknown the policy's own, which says what is lacking.
 
     Args:
         policy: any policy.
         settings: the bounds.
+        shield: keeps a reserve in the battery; None for none.
     """
 
-    def __init__(self, policy: Policy[S], settings: GovernorSettings) -> None:
+    def __init__(self, policy: Policy[S], settings: GovernorSettings, shield: ReserveShield | None = None) -> None:
         self.policy = policy
         self.settings = settings
+        self.shield = shield
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -107,7 +110,8 @@ class Governed(Generic[S]):
 
     @property
     def signals(self) -> frozenset[str]:
-        return self.policy.signals | ({"temperature_c"} if self.settings.thermal else set())
+        thermal = {"temperature_c"} if self.settings.thermal else set()
+        return self.policy.signals | thermal | (self.shield.signals if self.shield else set())
 
     def initial_state(self, n: int) -> GovernorState[S]:
         return GovernorState(
@@ -125,6 +129,7 @@ class Governed(Generic[S]):
             lambda u: np.minimum(u, limits.ceiling),
             lambda u: self._slewed(u, observation.time_s, state),
             lambda u: self._capped(u, is_hot),
+            lambda u: u if self.shield is None else self.shield.limited(u, observation),
         ]
         for code, stage in enumerate(stages, start=len(self.policy.reasons)):
             after = stage(u)

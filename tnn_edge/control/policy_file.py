@@ -14,16 +14,20 @@ from tnn_edge.control.constant import ConstantPolicy
 from tnn_edge.control.governor import Governed, GovernorSettings
 from tnn_edge.control.lyapunov import LyapunovPolicy
 from tnn_edge.control.mpc import MpcPolicy
-from tnn_edge.control.observation import SIGNALS, check_value
+from tnn_edge.control.observation import SIGNALS, check_value, table_hash
 from tnn_edge.control.pacing import PacingPolicy
 from tnn_edge.control.price import PricePolicy
+from tnn_edge.control.reserve import read_reserve
 from tnn_edge.control.rule_policy import RulePolicy
 from tnn_edge.control.rules import Limit, Ramp, Rule, find_faults
+from tnn_edge.control.shield import ReserveShield
 from tnn_edge.control.soc_ramp import SocRampPolicy
 from tnn_edge.control.thresholds import ThresholdPolicy
 from tnn_edge.control.weighing_table import policy_with_profile, table_with_profile
+from tnn_edge.errors import ConfigError
 from tnn_edge.toml_file import Fault, TomlFile
 from tnn_edge.toml_lines import Place
+from tnn_edge.user_path import missing, under
 
 __all__ = ["read_policy"]
 
@@ -138,14 +142,28 @@ LyapunovTable = table_with_profile(LyapunovPolicy)
 MpcTable = table_with_profile(MpcPolicy)
 
 
+class ShieldTable(_Table):
+    """`[shield]`.
+
+    Attributes:
+        reserve: file of the charge to keep, which `tnn-edge reserve` writes; relative to the policy file.
+    """
+
+    reserve: str = Field(min_length=1)
+
+
 class PolicyTable(_Table):
     """The whole file.
 
     Attributes:
         governor: the table [governor] with unknown_u, the declared answer where a signal is unknown.
+        shield: the table [shield] with reserve, a file of the charge to keep whatever the policy says.
+        observation_hash: SHA-256 of the table of signals that the numbers were found for; none where a person wrote it.
     """
 
     governor: GovernorSettings
+    shield: ShieldTable | None = None
+    observation_hash: str | None = None
     constant: ConstantPolicy | None = None
     thresholds: ThresholdPolicy | None = None
     soc_ramp: SocRampPolicy | None = None
@@ -179,12 +197,34 @@ def read_policy(path: Path) -> Governed[Any]:
     """
     file = TomlFile.read(path)
     table = file.validate(PolicyTable)
+    shield = _shield(file, table)
     (kind,) = (name for name in _KINDS if getattr(table, name) is not None)
     if kind == "rules":
-        return Governed(_rule_policy(file, table), table.governor)
+        return Governed(_rule_policy(file, table), table.governor, shield)
     settings = getattr(table, kind)
     policy = policy_with_profile(file, kind, _WEIGHING[kind], settings) if kind in _WEIGHING else settings
-    return Governed(policy, table.governor)
+    return Governed(policy, table.governor, shield)
+
+
+def _shield(file: TomlFile, table: PolicyTable) -> ReserveShield | None:
+    """The shield that a file asks for.
+
+    Raises:
+        ConfigError: its reserve cannot be read, or the policy was made for other signals than this version has.
+    """
+    if table.observation_hash not in {None, table_hash()}:
+        stale = "the policy was made for other signals than this version has; tune or train it anew"
+        file.fail([Fault(("observation_hash",), stale)])
+    if table.shield is None:
+        return None
+    folder, path = file.path.parent, Path(table.shield.reserve)
+    if told := missing(folder, path, "file"):
+        file.fail([Fault(("shield", "reserve"), told)])
+    try:
+        return ReserveShield(read_reserve(under(folder, path)))
+    except ConfigError as err:
+        file.fail([Fault(("shield", "reserve"), str(err))])
+        raise
 
 
 def _rule_policy(file: TomlFile, table: PolicyTable) -> RulePolicy:
