@@ -125,7 +125,7 @@ def main(
         raise InputError(f"--kind must be one of {', '.join(KINDS)}, got {kind!r}")
     check_writable(out, "policy file")
     read = read_simulation(simulation)
-    sites = [read_climate(name) for name in site] if site else [read.climate]
+    sites = [read_climate(name) for name in site] if site else [read.site()]
     for each in sites:
         each.days_of("train")  # before the study: a site that is kept for tests is refused
     journal = out.with_suffix(".journal") if study is None else study

@@ -66,6 +66,18 @@ def test_clouds_move_light_within_an_hour_and_leave_its_energy() -> None:
     assert (by_minutes >= 0.0).all()
 
 
+def test_no_step_is_brighter_than_clouds_can_make_it_unless_its_hour_is() -> None:
+    for site in SITES:
+        climate = read_climate(site)
+        traces = draw_traces(climate, "test", range(4))
+        brightest = 1.2 * climate.clear_sky_w_m2(traces.day_of_year, traces.hour)
+        by_hour = traces.irradiance_w_m2.reshape(4, -1, 4).mean(axis=-1).repeat(4, axis=-1)
+        bright = brightest.reshape(-1, 4).mean(axis=-1).repeat(4)
+        is_too_bright = traces.irradiance_w_m2 > brightest + 1e-9
+        assert not (is_too_bright & (by_hour > 20.0) & (by_hour < 0.99 * bright)).any()
+        assert traces.irradiance_w_m2.max() < 1400.0
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=4, unique=True))
 def test_a_trace_hangs_on_its_seed_alone(seeds: list[int]) -> None:

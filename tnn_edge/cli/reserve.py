@@ -41,8 +41,8 @@ def reserve(
     check_writable(out, "reserve file")
     read = read_simulation(config)
     traces = draw_traces(
-        read.climate,
-        "train" if read.climate.is_trainable else "test",
+        read.site(),
+        "train" if read.site().is_trainable else "test",
         range(read.seed, read.seed + years),
         step_s=read.period_s,
         surroundings=read.surroundings,

@@ -27,7 +27,10 @@ def simulate(
         typer.Argument(metavar="CONFIG", help="Simulation file, as examples/demo/simulation.toml.", show_default=False),
     ],
     policy: Annotated[list[Path], typer.Option(metavar="FILE", help="Policy file; can be given several times.")],
-    days: Annotated[int, typer.Option(min=1, max=3650, help="Length of the simulation.")] = 365,
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, max=3650, help="Length; by default a year, or all of your own file.", show_default=False),
+    ] = None,
     fleet: Annotated[int, typer.Option(min=1, max=10_000, help="Devices, which differ as [fleet] says.")] = 1,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that needs nothing else.")] = None,
     as_json: JsonOption = False,
@@ -79,7 +82,9 @@ def _named(paths: list[Path]) -> dict[str, Path]:
     return named
 
 
-def _run(simulation: Simulation, policies: Mapping[str, Governed[Any]], *, n_days: int, n_devices: int) -> Comparison:
+def _run(
+    simulation: Simulation, policies: Mapping[str, Governed[Any]], *, n_days: int | None, n_devices: int
+) -> Comparison:
     """Compare them, with a bar on a terminal."""
     from rich.console import Console
     from rich.progress import Progress
@@ -88,14 +93,13 @@ def _run(simulation: Simulation, policies: Mapping[str, Governed[Any]], *, n_day
 
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        n_steps = round(n_days * 86_400.0 / simulation.period_s)
-        task = progress.add_task("simulating", total=n_steps * len(policies))
+        task = progress.add_task("simulating", total=1.0)
         return compare(
             simulation,
             policies,
             n_days=n_days,
             n_devices=n_devices,
-            on_steps=lambda n: progress.advance(task, n),
+            on_progress=lambda share: progress.advance(task, share),
         )
 
 

@@ -57,23 +57,24 @@ def compare(
     simulation: Simulation,
     policies: Mapping[str, Policy[Any]],
     *,
-    n_days: int,
+    n_days: int | None,
     n_devices: int = 1,
-    on_steps: Callable[[int], None] = lambda n: None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> Comparison:
     """Play every policy on the same weather, work and devices, and find the optimum of the first device.
 
     Args:
         simulation: device, place and fleet.
         policies: by name.
-        n_days: length.
+        n_days: length; None for a year, or for all of the user's own file.
         n_devices: size of the fleet.
-        on_steps: told how many more steps are done; there are `len(policies)` times those of a trace.
+        on_progress: told which share of the work is done since it was last told.
     """
     traces = simulation.traces(n_days=n_days, n_devices=n_devices)
     parameters = simulation.parameters(n_devices)
     trace = np.arange(n_devices) % len(traces)
     stride = 96
+    share = stride / (traces.n_steps * len(policies))
     with ThreadPoolExecutor(1) as beside:  # compiled, without the interpreter's lock
         sought = beside.submit(find_optimum, simulation.device, traces, 0, start_soc=simulation.start_soc)
         played: dict[str, Played] = {}
@@ -86,8 +87,9 @@ def compare(
                 parameters=parameters,
                 trace=trace,
                 n_courses=1,
-                on_step=lambda t: on_steps(stride) if t % stride == stride - 1 else None,
+                on_step=lambda t: on_progress(share) if t % stride == stride - 1 else None,
             )
             played[name] = Played(outcome=outcome, course=course, reasons=policy.reasons)
         optimum = sought.result()
-    return Comparison(traces=traces, n_days=n_days, n_devices=n_devices, played=played, optimum=optimum)
+    found_days = round(traces.n_steps * traces.step_s / 86_400.0)
+    return Comparison(traces=traces, n_days=found_days, n_devices=n_devices, played=played, optimum=optimum)

@@ -15,7 +15,7 @@ from tnn_edge.sim.climate import N_DAYS, Climate
 from tnn_edge.sim.events import EventRate
 from tnn_edge.sim.traces import Traces
 
-__all__ = ["Surroundings", "draw_traces"]
+__all__ = ["Sunlight", "Surroundings", "draw_traces", "surrounded"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -103,10 +103,8 @@ def draw_traces(
         days[i] = [pool[rng.integers(len(pool))] for pool in stands_in]
         weekday[i], moon[i] = rng.integers(7), rng.random()
         normal[:, i] = rng.standard_normal((4, n_steps))
-    flicker, haze, bursts, confidence_z = normal
+    flicker = normal[0]
     _correlate(flicker, around.clouds.correlation_s / step_s)
-    _correlate(haze, around.haze_h * 3600.0 / step_s)
-    _correlate(bursts, around.events.burst_h * 3600.0 / step_s)
 
     since_start_h = np.arange(0.5, n_steps, dtype=np.float64) * (step_s / 3600.0)
     hour, day = since_start_h % 24.0, np.floor(since_start_h / 24.0)
@@ -119,16 +117,69 @@ def draw_traces(
     )
     hour_ends_h = np.arange(1.0, n_days * 24 + 1.0)
     air_c = np.stack([np.interp(since_start_h, hour_ends_h, row) for row in climate.air_c[days].reshape(n, -1)])
-    moonlight = around.moon_lux * (0.5 - 0.5 * np.cos(2.0 * np.pi * (moon[:, None] + day / _LUNATION_DAYS)))
-    lux = illuminance_lux(irradiance, around.lamp_lux + moonlight)
-    expected = around.events.expected(hour, (weekday[:, None] + day) % 7.0)
+    return surrounded(
+        Sunlight(
+            site=climate.site,
+            step_s=step_s,
+            hour=hour,
+            day=day,
+            day_of_year=day_of_year,
+            irradiance_w_m2=irradiance,
+            air_c=air_c,
+        ),
+        around,
+        weekday=weekday,
+        moon=moon,
+        normal=normal[1:],
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sunlight:
+    """Sun and air, before anything else is drawn.
+
+    Attributes:
+        site: name of the place.
+        step_s: length of a step in seconds.
+        hour: local standard time in the middle of each step, shape [n_steps].
+        day: days since the first midnight, whole numbers, shape [n_steps].
+        day_of_year: shape [n_steps].
+        irradiance_w_m2: shape [n, n_steps].
+        air_c: shape [n, n_steps].
+    """
+
+    site: str
+    step_s: float
+    hour: Floats
+    day: Floats
+    day_of_year: Floats
+    irradiance_w_m2: Floats
+    air_c: Floats
+
+
+def surrounded(sun: Sunlight, around: Surroundings, *, weekday: Floats, moon: Floats, normal: Floats) -> Traces:
+    """Traces of sunlight with lamps, moon, haze and work about them.
+
+    Args:
+        sun: sun and air.
+        around: what else there is.
+        weekday: of the first day, 0 to 6, shape [n].
+        moon: its phase then, 0 is new, in [0, 1), shape [n].
+        normal: independent standard normal numbers for haze, bursts and confidence, shape [3, n, n_steps]; changed.
+    """
+    haze, bursts, confidence_z = normal
+    _correlate(haze, around.haze_h * 3600.0 / sun.step_s)
+    _correlate(bursts, around.events.burst_h * 3600.0 / sun.step_s)
+    moonlight = around.moon_lux * (0.5 - 0.5 * np.cos(2.0 * np.pi * (moon[:, None] + sun.day / _LUNATION_DAYS)))
+    lux = illuminance_lux(sun.irradiance_w_m2, around.lamp_lux + moonlight)
+    expected = around.events.expected(sun.hour, (weekday[:, None] + sun.day) % 7.0)
     return Traces(
-        site=climate.site,
-        step_s=step_s,
-        hour=hour,
-        day_of_year=day_of_year,
-        irradiance_w_m2=irradiance,
-        air_c=air_c,
+        site=sun.site,
+        step_s=sun.step_s,
+        hour=sun.hour,
+        day_of_year=sun.day_of_year,
+        irradiance_w_m2=sun.irradiance_w_m2,
+        air_c=sun.air_c,
         lux=lux,
         scene_lux=lux * np.exp(-around.haze * np.abs(haze)),
         events_per_h=expected * around.events.bursts(bursts),
@@ -169,6 +220,12 @@ def _with_clouds(ghi: Floats, clear: Floats, flicker: Floats, clouds: Clouds) ->
     sun = clear.mean(axis=1)
     share = np.clip(ghi / np.maximum(sun, 1.0) / clouds.max_index, 0.02, 0.98)
     logit = np.log(share / (1.0 - share))[..., None] + clouds.variability * flicker
-    weight = (0.5 + 0.5 * np.tanh(0.5 * logit)) * np.where(sun > 0.0, clear.T, 1.0).T
-    mean = weight.mean(axis=-1, keepdims=True)
-    return np.asarray((weight * (ghi[..., None] / mean)).reshape(len(ghi), -1))
+    shape = np.where(sun > 1.0, clear.T, 1.0).T  # with the sun on the horizon an hour is as it is
+    weight = (0.5 + 0.5 * np.tanh(0.5 * logit)) * shape
+    flickering = weight * (ghi[..., None] / weight.mean(axis=-1, keepdims=True))
+    course = shape / shape.mean(axis=1, keepdims=True) * ghi[..., None]
+    # Where the hour's energy would make a step brighter than clouds can, it flickers less.
+    off = flickering - course
+    room = np.maximum(clouds.max_index * clear - course, 0.0)
+    calm = np.min(np.divide(room, off, out=np.ones_like(off), where=off > room), axis=-1, keepdims=True)
+    return np.asarray((course + calm * off).reshape(len(ghi), -1))

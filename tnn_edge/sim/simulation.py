@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tnn_edge.control import REFERENCE, read_profile, reference_profile
+from tnn_edge.errors import InputError
 from tnn_edge.plant import PoweredBoard
 from tnn_edge.sim import core
 from tnn_edge.sim.camera_device import CameraDevice
-from tnn_edge.sim.climate import SITES, Climate, read_climate
+from tnn_edge.sim.climate import N_DAYS, SITES, Climate, read_climate
 from tnn_edge.sim.drawing import Surroundings, draw_traces
-from tnn_edge.sim.simulation_tables import FleetTable, SimulationTable
+from tnn_edge.sim.simulation_tables import FleetTable, SimulationTable, SunlightTable
+from tnn_edge.sim.trace_csv import read_trace_csv
 from tnn_edge.sim.traces import Traces
 from tnn_edge.toml_file import Fault, TomlFile
 from tnn_edge.user_path import missing, under
@@ -36,7 +38,8 @@ class Simulation:
         path: the file it was read from.
         text: what the file says.
         device: what is simulated.
-        climate: of the site.
+        climate: of the site, None where the sun is of the user's own file.
+        sunlight: that file and its place, None where there is a site.
         surroundings: lamps, haze and work.
         seed: of the first year.
         first_day: of the year.
@@ -48,7 +51,8 @@ class Simulation:
     path: Path
     text: str
     device: CameraDevice
-    climate: Climate
+    climate: Climate | None
+    sunlight: SunlightTable | None
     surroundings: Surroundings
     seed: int
     first_day: int
@@ -56,18 +60,47 @@ class Simulation:
     period_s: float
     fleet: FleetTable
 
-    def traces(self, *, n_days: int, n_devices: int) -> Traces:
-        """Weather and work for a fleet, of the days kept for tests; the first is the same for a fleet of any size."""
+    def site(self) -> Climate:
+        """The site.
+
+        Raises:
+            InputError: there is none, because the sun is of the user's own file.
+        """
+        if self.climate is None:
+            raise InputError(f"{self.path}: this needs years of weather: name a site in place of [sunlight]")
+        return self.climate
+
+    def traces(self, *, n_days: int | None, n_devices: int) -> Traces:
+        """Weather and work for a fleet; the first is the same for a fleet of any size.
+
+        Of a site they are drawn from the days kept for tests.
+
+        Args:
+            n_days: length; None for a year, or for all of the user's own file.
+            n_devices: size of the fleet.
+
+        Raises:
+            InputError: the user's own file has a fault, or fewer days.
+        """
         seeds = range(self.seed, self.seed + min(n_devices, MOST_YEARS))
-        return draw_traces(
-            self.climate,
-            "test",
-            seeds,
-            n_days=n_days,
-            first_day=self.first_day,
-            step_s=self.period_s,
-            surroundings=self.surroundings,
+        if self.sunlight is None:
+            return draw_traces(
+                self.site(),
+                "test",
+                seeds,
+                n_days=N_DAYS if n_days is None else n_days,
+                first_day=self.first_day,
+                step_s=self.period_s,
+                surroundings=self.surroundings,
+            )
+        place = self.sunlight.model_dump()
+        path = under(self.path.parent, Path(place.pop("csv")))
+        traces, report = read_trace_csv(
+            path, seeds=seeds, step_s=self.period_s, surroundings=self.surroundings, **place
         )
+        if n_days is not None and n_days > report.n_days:
+            raise InputError(f"{path} holds {report.n_days} whole days, fewer than the {n_days} that are asked for")
+        return traces if n_days is None else traces.first_days(n_days)
 
     def parameters(self, n_devices: int) -> Floats:
         """The numbers of each device for the core; the first is the one in the file, the others differ from it."""
@@ -106,7 +139,8 @@ def read_simulation(path: Path) -> Simulation:
         path=path,
         text=file.text,
         device=device,
-        climate=read_climate(table.site),
+        climate=None if table.site is None else read_climate(table.site),
+        sunlight=table.sunlight,
         surroundings=Surroundings(events=table.events, clouds=table.clouds, **table.scene.model_dump()),
         seed=table.seed,
         first_day=table.first_day,
@@ -118,8 +152,10 @@ def read_simulation(path: Path) -> Simulation:
 
 def _faults(table: SimulationTable, folder: Path) -> Iterator[Fault]:
     """What is wrong between tables that are sound one by one."""
-    if table.site not in SITES:
+    if table.site is not None and table.site not in SITES:
         yield Fault(("site",), f"no site is called {table.site!r}; there are {', '.join(SITES)}")
+    if table.sunlight is not None and (told := missing(folder, Path(table.sunlight.csv), "file")):
+        yield Fault(("sunlight", "csv"), told)
     if abs(3600.0 / table.period_s - round(3600.0 / table.period_s)) > 1e-9:
         yield Fault(("period_s",), f"must divide an hour of 3600 s, got {table.period_s:g}; say 900")
     if (name := table.network.profile) != REFERENCE and (told := missing(folder, Path(name), "file")):

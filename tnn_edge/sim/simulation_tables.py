@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tnn_edge.control import REFERENCE
 from tnn_edge.plant import Battery, Clouds, Converter, Panel, ThermalNode, ThermalThrottle
 from tnn_edge.sim.events import EventRate
 from tnn_edge.sim.workload import Workload
 
-__all__ = ["FleetTable", "NetworkTable", "SceneTable", "SimulationTable"]
+__all__ = ["FleetTable", "NetworkTable", "SceneTable", "SimulationTable", "SunlightTable"]
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SunlightTable(_Table):
+    """`[sunlight]`: measurements of the user's own, in place of a site.
+
+    Attributes:
+        csv: file with the columns time, ghi and, if known, temp_air; relative to the simulation file.
+        latitude_deg: degrees north.
+        longitude_deg: degrees east.
+        utc_offset_h: of local standard time.
+    """
+
+    csv: str = Field(min_length=1)
+    latitude_deg: float = Field(ge=-90.0, le=90.0)
+    longitude_deg: float = Field(ge=-180.0, le=180.0)
+    utc_offset_h: float = Field(ge=-12.0, le=14.0)
 
 
 class NetworkTable(_Table):
@@ -65,6 +81,7 @@ class SimulationTable(_Table):
 
     Attributes:
         site: where the sun was measured: greensboro, miami or sand_point.
+        sunlight: the table [sunlight] with csv, measurements of your own, in place of site.
         seed: of the first year of weather and work; those of a fleet follow it.
         first_day: of the year on which it begins, 1 is January 1.
         start_soc: state of charge at the start, in [0, 1].
@@ -82,7 +99,8 @@ class SimulationTable(_Table):
         fleet: the table [fleet], how devices differ.
     """
 
-    site: str = Field(min_length=1)
+    site: str | None = None
+    sunlight: SunlightTable | None = None
     seed: int = Field(0, ge=0, lt=2**32)
     first_day: int = Field(1, ge=1, le=365)
     start_soc: float = Field(0.6, ge=0.0, le=1.0)
@@ -98,3 +116,9 @@ class SimulationTable(_Table):
     scene: SceneTable = SceneTable()
     clouds: Clouds = Field(default_factory=Clouds)
     fleet: FleetTable = FleetTable()
+
+    @model_validator(mode="after")
+    def _one_sun(self) -> SimulationTable:
+        if (self.site is None) == (self.sunlight is None):
+            raise ValueError('there must be either site = "greensboro" or a table [sunlight] with a csv')
+        return self

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,14 @@ class Traces:
     def n_steps(self) -> int:
         """Steps of each trace."""
         return len(self.hour)
+
+    def first_days(self, n_days: int) -> Traces:
+        """The same, cut off after so many days."""
+        n_steps = round(n_days * 86_400.0 / self.step_s)
+        kept: dict[str, Any] = {
+            name: value[..., :n_steps] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **kept)
 
     def save(self, path: Path) -> str:
         """Write a file that `load` reads, its numbers in single precision.
