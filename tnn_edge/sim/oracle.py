@@ -21,8 +21,12 @@ __all__ = ["N_NODES", "Optimum", "find_optimum"]
 
 Floats = npt.NDArray[np.float64]
 
-N_NODES = 2001
-"""Nodes of charge: a year at 15 minutes is bracketed within 1 %, from 40 Wh to 300 Wh and from Miami to Alaska."""
+N_NODES = 2501
+"""Nodes of charge: a year at 15 minutes is bracketed within 1 %, from 40 Wh to 300 Wh and from Miami to Alaska.
+
+One more than a multiple of 50, so that cut-off and reboot at whole percents fall on nodes in the warmth: 2401 are worse
+than 2001.
+"""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
