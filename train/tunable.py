@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from tnn_edge.control import (
     ActivityPolicy,
     ConstantPolicy,
+    Governed,
     LyapunovPolicy,
     MpcPolicy,
     PacingPolicy,
@@ -22,8 +21,11 @@ from tnn_edge.control import (
 )
 from tnn_edge.sim.camera_device import CameraDevice
 from tnn_edge.sim.climate import Climate
+from tnn_edge.sim.simulation import Simulation
 
-__all__ = ["KINDS", "Range", "build_policy", "device_settings"]
+__all__ = ["KINDS", "Place", "Range", "at_place", "build_policy", "device_settings", "policy_settings"]
+
+_UNKNOWN_SUN_W_M2 = 100.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,44 @@ class Range:
     low: float
     high: float
     is_log: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What a policy may know of where it is.
+
+    Attributes:
+        latitude_deg: degrees north.
+        solar_lead_h: how far true solar time is ahead of the local clock, mean of the year.
+        sun_w_m2: global horizontal irradiance, mean of the days to learn from; where there are none, of no place.
+    """
+
+    latitude_deg: float
+    solar_lead_h: float
+    sun_w_m2: float
+
+    @classmethod
+    def of_climate(cls, climate: Climate) -> Place:
+        """Of a site."""
+        return cls(
+            latitude_deg=climate.latitude_deg,
+            solar_lead_h=climate.longitude_deg / 15.0 - climate.utc_offset_h,
+            sun_w_m2=float(climate.ghi_w_m2[climate.days_of("train")].mean())
+            if climate.is_trainable
+            else _UNKNOWN_SUN_W_M2,
+        )
+
+    @classmethod
+    def of(cls, simulation: Simulation) -> Place:
+        """Of a simulation's site, or of where its own sunlight was measured."""
+        if simulation.sunlight is None:
+            return cls.of_climate(simulation.site())
+        measured = simulation.sunlight
+        return cls(
+            latitude_deg=measured.latitude_deg,
+            solar_lead_h=measured.longitude_deg / 15.0 - measured.utc_offset_h,
+            sun_w_m2=_UNKNOWN_SUN_W_M2,
+        )
 
 
 KINDS: Mapping[str, Mapping[str, Range]] = {
@@ -82,18 +122,16 @@ _CLASSES: Mapping[str, Any] = {
 }
 
 
-def device_settings(kind: str, device: CameraDevice, climate: Climate) -> dict[str, float]:
-    """Settings that follow from device and site, under their keys in a policy file.
+def device_settings(kind: str, device: CameraDevice, place: Place) -> dict[str, float]:
+    """Settings that follow from device and place, under their keys in a policy file.
 
     Args:
         kind: of policy.
         device: what the policy runs on.
-        climate: where.
+        place: where.
     """
     battery, converter, panel = device.board.battery, device.board.converter, device.panel
-    learnt = climate.days_of("train") if climate.is_trainable else np.arange(0)
-    sun = climate.ghi_w_m2[learnt].mean() if learnt.size else 100.0
-    harvest_w = float(panel.power_w(sun))
+    harvest_w = float(panel.power_w(place.sun_w_m2))
     events = {"base_workload": device.workload.base_share, "full_events_per_h": device.workload.full_events_per_h}
     weighing = {**events, "battery_wh": battery.usable_wh}
     return {
@@ -109,8 +147,8 @@ def device_settings(kind: str, device: CameraDevice, climate: Climate) -> dict[s
             **weighing,
             "panel_w": panel.rated_w,
             "panel_derating": panel.derating,
-            "latitude_deg": climate.latitude_deg,
-            "solar_lead_h": climate.longitude_deg / 15.0 - climate.utc_offset_h,
+            "latitude_deg": place.latitude_deg,
+            "solar_lead_h": place.solar_lead_h,
             "storage_efficiency": battery.charge_efficiency * battery.discharge_efficiency,
             "converter_efficiency": converter.efficiency,
         },
@@ -132,12 +170,21 @@ def policy_settings(kind: str, found: Mapping[str, float]) -> dict[str, Any]:
     return dict(found)
 
 
-def build_policy(kind: str, found: Mapping[str, float], device: CameraDevice, climate: Climate) -> Policy[Any]:
-    """The policy of some searched numbers on a device at a site."""
-    settings = {**device_settings(kind, device, climate), **policy_settings(kind, found)}
+def build_policy(kind: str, found: Mapping[str, float], device: CameraDevice, place: Place) -> Policy[Any]:
+    """The policy of some searched numbers on a device at a place."""
+    settings = {**device_settings(kind, device, place), **policy_settings(kind, found)}
     if kind == "thresholds":
         settings["steps"] = [ThresholdStep(**step) for step in settings["steps"]]
     if kind in ("price", "lyapunov", "mpc"):
         settings["profile"] = device.profile
     policy: Policy[Any] = _CLASSES[kind](**settings)
     return policy
+
+
+def at_place(governed: Governed[Any], device: CameraDevice, place: Place) -> Governed[Any]:
+    """A policy as its file would be for another device and place: what was tuned stays as it is."""
+    policy: Any = governed.policy
+    for kind, kind_class in _CLASSES.items():
+        if type(policy) is kind_class:
+            policy = replace(policy, **device_settings(kind, device, place))
+    return Governed(policy, governed.settings, governed.shield)

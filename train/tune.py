@@ -30,7 +30,7 @@ from tnn_edge.sim.playing import play
 from tnn_edge.sim.simulation import read_simulation
 from tnn_edge.sim.traces import Traces
 from tnn_edge.whole_file import check_writable, write_whole
-from train.tunable import KINDS, build_policy, device_settings, policy_settings
+from train.tunable import KINDS, Place, build_policy, device_settings, policy_settings
 
 __all__ = ["policy_text", "tune"]
 
@@ -82,14 +82,14 @@ def mean_utility(
     """Utility over events, mean of the sites."""
     shares = []
     for site, traces in zip(sites, drawn, strict=True):
-        outcome, _ = play(device, traces, build_policy(kind, found, device, site))
+        outcome, _ = play(device, traces, build_policy(kind, found, device, Place.of_climate(site)))
         shares.append(outcome.utility.sum() / outcome.events.sum())
     return float(sum(shares) / len(shares))
 
 
-def policy_text(kind: str, found: Mapping[str, float], device: CameraDevice, climate: Climate, about: str) -> str:
+def policy_text(kind: str, found: Mapping[str, float], device: CameraDevice, place: Place, about: str) -> str:
     """A policy file with the numbers that were found."""
-    settings = {**device_settings(kind, device, climate), **policy_settings(kind, found)}
+    settings = {**device_settings(kind, device, place), **policy_settings(kind, found)}
     lines = [f"# {about}", "", f'observation_hash = "{table_hash()}"', "", f"[{kind}]"]
     lines += [f"{name} = {_toml(value)}" for name, value in settings.items()]
     if kind in ("price", "lyapunov", "mpc"):
@@ -113,6 +113,9 @@ def main(
     site: Annotated[
         list[str] | None, typer.Option(help="Tune for these sites at once; by default the simulation's.")
     ] = None,
+    battery_wh: Annotated[
+        float | None, typer.Option(min=1.0, help="Usable energy of the battery; by default the simulation's.")
+    ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Finished trials that the study shall have.")] = 60,
     years: Annotated[int, typer.Option(min=1, max=100, help="Years of weather for each site.")] = 4,
     study: Annotated[
@@ -125,6 +128,7 @@ def main(
         raise InputError(f"--kind must be one of {', '.join(KINDS)}, got {kind!r}")
     check_writable(out, "policy file")
     read = read_simulation(simulation)
+    device = read.device if battery_wh is None else read.device.with_battery(battery_wh)
     sites = [read_climate(name) for name in site] if site else [read.site()]
     for each in sites:
         each.days_of("train")  # before the study: a site that is kept for tests is refused
@@ -134,7 +138,7 @@ def main(
     names = "+".join(each.site for each in sites)
     found_study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(journal))),
-        study_name=f"{kind} {read.device.board.battery.usable_wh:g} Wh {names}",
+        study_name=f"{kind} {device.board.battery.usable_wh:g} Wh {names}",
         sampler=optuna.samplers.TPESampler(seed=seed),
         direction="maximize",
         load_if_exists=True,
@@ -144,7 +148,7 @@ def main(
         bar = progress.add_task("tuning", total=trials)
         found = tune(
             kind,
-            read.device,
+            device,
             sites,
             surroundings=read.surroundings,
             n_years=years,
@@ -153,7 +157,7 @@ def main(
             on_trial=lambda _study, _trial: progress.advance(bar),
         )
     about = f"Tuned on training days of {names}: utility {found_study.best_value:.4f} of an event there"
-    write_whole(out, policy_text(kind, found, read.device, sites[0], about).encode(), "policy file")
+    write_whole(out, policy_text(kind, found, device, Place.of_climate(sites[0]), about).encode(), "policy file")
     read_policy(out)
     typer.echo(f"{out}: {about}, in {len(found_study.trials)} trials")
 

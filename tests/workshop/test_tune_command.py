@@ -14,7 +14,7 @@ from tnn_edge.errors import InputError
 from tnn_edge.sim.camera_device import reference_device
 from tnn_edge.sim.climate import read_climate
 from tnn_edge.sim.drawing import draw_traces
-from train.tunable import KINDS, build_policy, policy_settings
+from train.tunable import KINDS, Place, build_policy, policy_settings
 from train.tune import main, mean_utility, policy_text
 
 SIMULATION = Path(__file__).parents[2] / "examples/demo/simulation.toml"
@@ -41,12 +41,12 @@ def test_a_search_goes_on_where_it_was_stopped_and_never_gets_worse(tmp_path: Pa
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_written_decides_as_what_was_tuned(kind: str, tmp_path: Path) -> None:
-    device, climate = reference_device(), read_climate("miami")
+    device, place = reference_device(), Place.of_climate(read_climate("miami"))
     rng = np.random.default_rng(0)
     found = {name: float(f"{rng.uniform(each.low, each.high):.6g}") for name, each in KINDS[kind].items()}
     path = tmp_path / "policy.toml"
-    path.write_text(policy_text(kind, found, device, climate, "test"))
-    written, tuned = read_policy(path).policy, build_policy(kind, found, device, climate)
+    path.write_text(policy_text(kind, found, device, place, "test"))
+    written, tuned = read_policy(path).policy, build_policy(kind, found, device, place)
     settings = {name: value for name, value in vars(tuned).items() if isinstance(value, float)}
     assert settings == pytest.approx({name: getattr(written, name) for name in settings}, rel=1e-5)
     assert policy_settings(kind, found).keys() <= vars(tuned).keys()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tnn_edge.control import DeviceProfile, reference_profile
 from tnn_edge.plant import Battery, Panel, PoweredBoard
@@ -37,6 +37,10 @@ class CameraDevice:
         for name in ("brown_out_cost_events", "confidence_spread"):
             if not 0.0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {value:g}")
+
+    def with_battery(self, usable_wh: float) -> CameraDevice:
+        """The same with a battery of another size."""
+        return replace(self, board=replace(self.board, battery=replace(self.board.battery, usable_wh=usable_wh)))
 
 
 def reference_device(*, battery_wh: float = 120.0, panel_w: float = 40.0) -> CameraDevice:

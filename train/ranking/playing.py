@@ -1,0 +1,115 @@
+"""Every policy in every setting, and the optimum of every year, into a file that goes on where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tnn_edge.sim.oracle import Optimum, find_optimum
+from tnn_edge.sim.playing import Outcome, play
+from tnn_edge.sim.traces import Traces
+from train.ranking.record import Attained, Optima, Ranked, Ranking, write_ranking
+from train.ranking.setting import PolicyFile, Setting, policy_files
+
+__all__ = ["rank"]
+
+Floats = npt.NDArray[np.float64]
+
+_STRIDE = 960
+
+
+def rank(
+    settings: Sequence[Setting],
+    policies: Path,
+    ranking: Ranking,
+    *,
+    n_years: int,
+    n_threads: int,
+    out: Path,
+    on_progress: Callable[[str, float], None],
+) -> None:
+    """Fill a ranking with what is not in it yet, and write it after every policy and every setting's optima.
+
+    Args:
+        settings: where.
+        policies: folder of policy files.
+        ranking: what is known; changed.
+        n_years: years drawn for each setting, from those kept for tests.
+        n_threads: that seek optima beside the policies.
+        out: file to write.
+        on_progress: told what was done, and which share of all work that was.
+    """
+    files = [policy_files(policies, setting) for setting in settings]  # before the work: a fault in one ends it
+    share = 1.0 / len(settings)
+    with ThreadPoolExecutor(n_threads) as beside:  # compiled, without the interpreter's lock
+        try:
+            for setting, known in zip(settings, files, strict=True):
+                traces = setting.simulation.traces(n_days=None, n_devices=n_years)
+                ranked = ranking.of(_fresh(setting, traces))
+                sought = [] if ranked.optima else _seek(beside, setting, traces)
+                for file in known.values():
+                    if file.name not in ranked.policies or ranked.policies[file.name].sha256 != file.sha256:
+                        told = partial(on_progress, f"{setting}: {file.name}")
+                        ranked.policies[file.name] = _play(setting, traces, file, told, 0.3 * share / len(known))
+                        write_ranking(out, ranking)
+                if sought:
+                    optima = []
+                    for i, future in enumerate(sought, start=1):
+                        optima.append(future.result())
+                        on_progress(f"{setting}: optimum {i} of {len(sought)}", 0.7 * share / len(sought))
+                    ranked.optima = Optima(
+                        attained=_rounded([each.attained for each in optima]),
+                        bound=_rounded([each.bound for each in optima]),
+                        brown_outs=[float(each.brown_outs) for each in optima],
+                    )
+                write_ranking(out, ranking)
+        except BaseException:
+            beside.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _fresh(setting: Setting, traces: Traces) -> Ranked:
+    return Ranked(
+        name=setting.name,
+        panel_w=setting.device.panel.rated_w,
+        battery_wh=setting.battery_wh,
+        simulation=hashlib.sha256(setting.simulation.text.encode()).hexdigest(),
+        days=traces.n_steps * traces.step_s / 86_400.0,
+        events=_rounded(traces.events_per_h.sum(axis=1) * traces.step_s / 3600.0),
+    )
+
+
+def _seek(beside: ThreadPoolExecutor, setting: Setting, traces: Traces) -> list[Future[Optimum]]:
+    soc = setting.simulation.start_soc
+    return [beside.submit(find_optimum, setting.device, traces, i, start_soc=soc) for i in range(len(traces))]
+
+
+def _play(
+    setting: Setting, traces: Traces, file: PolicyFile, on_progress: Callable[[float], None], share: float
+) -> Attained:
+    part = share * _STRIDE / traces.n_steps
+    outcome: Outcome = play(
+        setting.device,
+        traces,
+        file.policy,
+        start_soc=setting.simulation.start_soc,
+        on_step=lambda t: on_progress(part) if t % _STRIDE == _STRIDE - 1 else None,
+    )[0]
+    return Attained(
+        sha256=file.sha256,
+        utility=_rounded(outcome.utility),
+        right=_rounded(outcome.right),
+        brown_outs=_rounded(outcome.brown_outs),
+        hours_down=_rounded(outcome.hours_down),
+        mean_u=_rounded(outcome.mean_u),
+    )
+
+
+def _rounded(values: npt.ArrayLike) -> list[float]:
+    return [float(f"{value:.7g}") for value in np.asarray(values, np.float64)]
