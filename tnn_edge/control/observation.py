@@ -51,6 +51,9 @@ SIGNALS: Mapping[str, Signal] = MappingProxyType(
 )
 """Every signal that a policy, a rule or a learned controller may read. `None`, in arrays NaN, is unknown."""
 
+_LOW = np.array([[signal.low] for signal in SIGNALS.values()], np.float64)
+_HIGH = np.array([[signal.high] for signal in SIGNALS.values()], np.float64)
+
 
 def table_hash() -> str:
     """SHA-256 of the table's names, units and bounds: what a stored controller was made for."""
@@ -95,21 +98,17 @@ class Observation:
         """
         if strangers := signals.keys() - SIGNALS.keys():
             raise InputError(f"no signal is called {', '.join(sorted(strangers))}; there are {', '.join(SIGNALS)}")
-        arrays = {
-            name: np.atleast_1d(np.asarray(np.nan if value is None else value, np.float64))
-            for name, value in signals.items()
-        }
-        lengths = {len(a) for a in arrays.values() if len(a) != 1} | ({n} if n is not None else set())
-        if len(lengths) > 1 or any(a.ndim != 1 for a in arrays.values()):
+        arrays = {name: np.asarray(np.nan if value is None else value, np.float64) for name, value in signals.items()}
+        lengths = {a.size for a in arrays.values() if a.size != 1} | ({n} if n is not None else set())
+        if len(lengths) > 1 or any(a.ndim > 1 for a in arrays.values()):
             shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
             raise InputError(f"signals must be numbers or arrays of one length, got {shapes}")
-        count = lengths.pop() if lengths else 1
-        values: dict[str, Floats] = {}
-        for name, signal in SIGNALS.items():
-            given = np.broadcast_to(arrays.get(name, np.array([np.nan])), (count,))
-            inside = (given >= signal.low) & (given <= signal.high)  # NaN fails both
-            values[name] = np.where(inside, given, np.nan)
-        return cls(time_s, MappingProxyType(values))
+        table = np.full((len(SIGNALS), lengths.pop() if lengths else 1), np.nan)
+        for row, name in enumerate(SIGNALS):
+            if name in arrays:
+                table[row] = arrays[name]
+        table[~((table >= _LOW) & (table <= _HIGH))] = np.nan  # NaN fails both
+        return cls(time_s, MappingProxyType(dict(zip(SIGNALS, table, strict=True))))
 
     def __getitem__(self, name: str) -> Floats:
         return self.values[name]

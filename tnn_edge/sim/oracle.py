@@ -102,7 +102,7 @@ def _follow(
     numbers = core.parameters_of(device, 1, step_s=forcing.step_s)
     state = core.start(numbers, forcing.rows, soc=start_soc, trace=i)
     flows, total = np.empty((1, core.N_FLOWS)), np.zeros(core.N_FLOWS)
-    kept = np.empty((4, n_steps, 1))
+    course = Course.empty(n_steps, 1)
     nodes_per_wh = (n_nodes - 1) / numbers[0, core.USABLE_WH]
     for t in range(n_steps):
         u = profile.u[points[t, int(state[0, core.CHARGE_WH] * nodes_per_wh)]][None]
@@ -110,8 +110,5 @@ def _follow(
             state, u, forcing.rows, numbers, profile.u, profile.power_w, profile.accuracy, profile.confidence, flows
         )
         total += flows[0]
-        kept[0, t] = state[0, core.CHARGE_WH] / numbers[0, core.USABLE_WH]
-        for row, column in enumerate((core.SERVED_U, core.ON_SHARE, core.RIGHT), start=1):
-            kept[row, t] = flows[0, column]
-    reason = np.zeros((n_steps, 1), np.intp)
-    return total, Course(soc=kept[0], u=kept[1], on_share=kept[2], right=kept[3], reason=reason)
+        course.keep(t, state, flows, numbers)
+    return total, course

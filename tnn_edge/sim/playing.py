@@ -56,6 +56,7 @@ class Course:
         u: throttle that was computed.
         on_share: part of the step with power.
         right: events answered right.
+        is_brown_out: whether the device lost power in the step.
         reason: index into the policy's reasons.
     """
 
@@ -63,7 +64,30 @@ class Course:
     u: Floats
     on_share: Floats
     right: Floats
+    is_brown_out: npt.NDArray[np.bool_]
     reason: npt.NDArray[np.intp]
+
+    @classmethod
+    def empty(cls, n_steps: int, n: int) -> Course:
+        """To be filled step by step with `keep`."""
+        shape = (n_steps, n)
+        return cls(
+            soc=np.empty(shape),
+            u=np.empty(shape),
+            on_share=np.empty(shape),
+            right=np.empty(shape),
+            is_brown_out=np.empty(shape, np.bool_),
+            reason=np.zeros(shape, np.intp),
+        )
+
+    def keep(self, t: int, state: Floats, flows: Floats, parameters: Floats) -> None:
+        """Keep what the core says of the first devices after step t, all but the reason."""
+        n = self.soc.shape[1]
+        self.soc[t] = state[:n, core.CHARGE_WH] / parameters[:n, core.USABLE_WH]
+        self.u[t] = flows[:n, core.SERVED_U]
+        self.on_share[t] = flows[:n, core.ON_SHARE]
+        self.right[t] = flows[:n, core.RIGHT]
+        self.is_brown_out[t] = flows[:n, core.BROWN_OUT] > 0.0
 
 
 def play(
@@ -100,8 +124,7 @@ def play(
     numbers = core.parameters_of(device, n, step_s=traces.step_s) if parameters is None else parameters
     state = core.start(numbers, forcing.rows, soc=start_soc, trace=which)
     flows, total, total_u = np.empty((n, core.N_FLOWS)), np.zeros((n, core.N_FLOWS)), np.zeros(n)
-    kept = np.empty((4, traces.n_steps, n_courses))
-    reasons = np.empty((traces.n_steps, n_courses), np.intp)
+    course = Course.empty(traces.n_steps, n_courses)
     memory = policy.initial_state(n)
     for t in range(traces.n_steps):
         decision, memory = policy.decide(_observe(state, numbers, forcing, traces, which, t), memory)
@@ -111,10 +134,8 @@ def play(
         )
         total += flows
         total_u += flows[:, core.SERVED_U] * flows[:, core.ON_SHARE]
-        kept[0, t] = state[:n_courses, core.CHARGE_WH] / numbers[:n_courses, core.USABLE_WH]
-        for row, column in enumerate((core.SERVED_U, core.ON_SHARE, core.RIGHT), start=1):
-            kept[row, t] = flows[:n_courses, column]
-        reasons[t] = decision.reason[:n_courses]
+        course.keep(t, state, flows, numbers)
+        course.reason[t] = decision.reason[:n_courses]
         on_step(t)
     hours = traces.step_s / 3600.0
     outcome = Outcome(
@@ -127,7 +148,7 @@ def play(
         spilled_wh=total[:, core.SPILLED_WH],
         mean_u=total_u / np.maximum(total[:, core.ON_SHARE], 1.0),
     )
-    return outcome, Course(soc=kept[0], u=kept[1], on_share=kept[2], right=kept[3], reason=reasons)
+    return outcome, course
 
 
 def _observe(
