@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ from tnn_edge.control import PricePolicy, read_policy
 from tnn_edge.errors import ConfigError, InputError
 from tnn_edge.sim.oracle import find_optimum
 from train.ranking.__main__ import main
-from train.ranking.record import Attained, Optima, Ranked, Ranking, read_ranking
+from train.ranking.record import Attained, Optima, Ranked, Ranking
 from train.ranking.scores import ahead_by, bracket, score_of
-from train.ranking.setting import policy_files, read_settings
 from train.ranking.telling import verdict
+from train.record_file import read_record
+from train.setting import policy_files, read_settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples/policies"
 
@@ -55,14 +57,14 @@ def run(place: Path, *more: object, batteries: tuple[int, ...] = (40, 60)) -> Re
 def test_every_policy_is_played_in_every_setting_beside_the_optimum(place: Path) -> None:
     result = run(place, "--png", place / "ranking.png")
     assert result.exit_code == 0, result.output
-    ranking = read_ranking(place / "ranking.json")
+    ranking = read_record(place / "ranking.json", Ranking)
     assert [ranked.title for ranked in ranking.settings] == ["roof, 20 W, 40 Wh", "roof, 20 W, 60 Wh"]
     settings = read_settings([place / "roof.toml"], [40.0, 60.0])
     for ranked, setting in zip(ranking.settings, settings, strict=True):
         assert ranked.policies.keys() == {"price", "constant"}
         assert ranked.days == 3.0
         assert ranked.optima is not None
-        traces = setting.simulation.traces(n_days=None, n_devices=2)
+        traces = setting.simulation.traces(n_days=None, n_years=2)
         expected = [find_optimum(setting.device, traces, i, start_soc=0.6).attained for i in range(2)]
         assert ranked.optima.attained == pytest.approx(expected, rel=1e-6)
         for attained in ranked.policies.values():
@@ -83,7 +85,7 @@ def test_what_is_known_is_not_played_again_but_a_changed_policy_is(place: Path) 
     constant = place / "policies/constant.toml"
     constant.write_text(constant.read_text() + "# another\n")
     run(place, batteries=(60,))
-    policies = read_ranking(place / "ranking.json").settings[0].policies
+    policies = read_record(place / "ranking.json", Ranking).settings[0].policies
     assert policies["price"].hours_down == [7.0, 7.0]
     assert policies["constant"].hours_down == first["settings"][0]["policies"]["constant"]["hours_down"]
 
@@ -92,9 +94,9 @@ def test_another_simulation_of_the_same_name_begins_anew(place: Path) -> None:
     run(place, batteries=(60,))
     (place / "roof.toml").write_text("start_soc = 0.3\n" + (place / "roof.toml").read_text())
     run(place, batteries=(60,))
-    ranking = read_ranking(place / "ranking.json")
+    ranking = read_record(place / "ranking.json", Ranking)
     assert len(ranking.settings) == 1
-    traces = read_settings([place / "roof.toml"], [])[0].simulation.traces(n_days=None, n_devices=2)
+    traces = read_settings([place / "roof.toml"], [])[0].simulation.traces(n_days=None, n_years=2)
     optimum = find_optimum(read_settings([place / "roof.toml"], [])[0].device, traces, 0, start_soc=0.3)
     assert ranking.settings[0].optima is not None
     assert ranking.settings[0].optima.attained[0] == pytest.approx(optimum.attained, rel=1e-6)
@@ -143,10 +145,15 @@ def known(**utilities: list[float]) -> Ranked:
         for name, each in utilities.items()
     }
     optima = Optima(attained=[10.0] * n, bound=[10.1] * n, brown_outs=[0.0] * n)
-    events = [20.0] * n
-    return Ranked(
-        name="x", panel_w=1.0, battery_wh=2.0, simulation="", days=3.0, events=events, optima=optima, policies=policies
-    )
+    where: dict[str, Any] = {
+        "name": "x",
+        "panel_w": 1.0,
+        "battery_wh": 2.0,
+        "simulation": "",
+        "days": 3.0,
+        "n_years": n,
+    }
+    return Ranked(**where, events=[20.0] * n, optima=optima, policies=policies)
 
 
 def test_the_verdict_counts_only_what_the_interval_bears_out() -> None:

@@ -20,6 +20,9 @@ __all__ = ["Comparison", "Played", "compare"]
 
 Floats = npt.NDArray[np.float64]
 
+MOST_YEARS = 100
+"""Years of weather for a fleet; more devices share them, as those of one town do."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Played:
@@ -70,7 +73,7 @@ def compare(
         n_devices: size of the fleet.
         on_progress: told which share of the work is done since it was last told.
     """
-    traces = simulation.traces(n_days=n_days, n_devices=n_devices)
+    traces = simulation.traces(n_days=n_days, n_years=min(n_devices, MOST_YEARS))
     parameters = simulation.parameters(n_devices)
     trace = np.arange(n_devices) % len(traces)
     stride = 96

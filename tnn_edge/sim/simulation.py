@@ -26,9 +26,6 @@ __all__ = ["Simulation", "read_simulation"]
 
 Floats = npt.NDArray[np.float64]
 
-MOST_YEARS = 100
-"""Years of weather for a fleet; more devices share them, as those of one town do."""
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Simulation:
@@ -70,19 +67,19 @@ class Simulation:
             raise InputError(f"{self.path}: this needs years of weather: name a site in place of [sunlight]")
         return self.climate
 
-    def traces(self, *, n_days: int | None, n_devices: int) -> Traces:
-        """Weather and work for a fleet; the first is the same for a fleet of any size.
+    def traces(self, *, n_days: int | None, n_years: int) -> Traces:
+        """Weather and work; the first are the same however many there are.
 
         Of a site they are drawn from the days kept for tests.
 
         Args:
             n_days: length; None for a year, or for all of the user's own file.
-            n_devices: size of the fleet.
+            n_years: how many; of the user's own file the weather is always the same.
 
         Raises:
             InputError: the user's own file has a fault, or fewer days.
         """
-        seeds = range(self.seed, self.seed + min(n_devices, MOST_YEARS))
+        seeds = range(self.seed, self.seed + n_years)
         if self.sunlight is None:
             return draw_traces(
                 self.site(),

@@ -17,12 +17,10 @@ from tnn_edge.picture_file import check_can_draw, write_picture
 from tnn_edge.whole_file import check_writable
 from train.ranking.picture import draw_ranking_png
 from train.ranking.playing import rank
-from train.ranking.record import Ranking, read_ranking
-from train.ranking.setting import read_settings
+from train.ranking.record import Ranking
 from train.ranking.telling import HEADINGS, rows, title, verdict
-
-_TUNED = Path(__file__).parents[1] / "tuned"
-_BATTERIES_WH = (40.0, 120.0, 300.0)
+from train.record_file import read_record
+from train.setting import BATTERIES_WH, TUNED, read_settings
 
 
 def main(
@@ -31,7 +29,7 @@ def main(
     ],
     policies: Annotated[
         Path, typer.Option(help="Folder of policy files, *.toml or those of a battery in 120wh/.")
-    ] = _TUNED,
+    ] = TUNED,
     battery_wh: Annotated[
         list[float] | None,
         typer.Option(min=1.0, help="Usable energy of a battery; repeatable.", show_default="40, 120, 300"),
@@ -49,13 +47,13 @@ def main(
     if png is not None:
         check_can_draw(png)
     if [path.suffix for path in simulation] == [".json"]:
-        ranking = read_ranking(simulation[0])
+        ranking = read_record(simulation[0], Ranking)
     else:
         if out is None:
             raise InputError("--out is missing: the JSON file for the figures, which take long to work out")
         check_writable(out, "JSON file")
-        ranking = read_ranking(out) if out.exists() else Ranking()
-        settings = read_settings(simulation, battery_wh or _BATTERIES_WH)
+        ranking = read_record(out, Ranking) if out.exists() else Ranking()
+        settings = read_settings(simulation, battery_wh or BATTERIES_WH)
         console = Console(stderr=True)
         with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
             bar = progress.add_task("ranking", total=1.0)

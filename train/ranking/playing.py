@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from tnn_edge.sim.oracle import Optimum, find_optimum
 from tnn_edge.sim.playing import Outcome, play
 from tnn_edge.sim.traces import Traces
-from train.ranking.record import Attained, Optima, Ranked, Ranking, write_ranking
-from train.ranking.setting import PolicyFile, Setting, policy_files
+from train.ranking.record import Attained, Optima, Ranked, Ranking
+from train.record_file import rounded, write_record
+from train.setting import PolicyFile, Setting, policy_files
+from train.setting_record import setting_fields, with_fresh
 
 __all__ = ["rank"]
-
-Floats = npt.NDArray[np.float64]
 
 _STRIDE = 960
 
@@ -50,39 +46,39 @@ def rank(
     with ThreadPoolExecutor(n_threads) as beside:  # compiled, without the interpreter's lock
         try:
             for setting, known in zip(settings, files, strict=True):
-                traces = setting.simulation.traces(n_days=None, n_devices=n_years)
-                ranked = ranking.of(_fresh(setting, traces))
+                traces = setting.simulation.traces(n_days=None, n_years=n_years)
+                ranked = _known(ranking, setting, traces)
                 sought = [] if ranked.optima else _seek(beside, setting, traces)
                 for file in known.values():
                     if file.name not in ranked.policies or ranked.policies[file.name].sha256 != file.sha256:
                         told = partial(on_progress, f"{setting}: {file.name}")
                         ranked.policies[file.name] = _play(setting, traces, file, told, 0.3 * share / len(known))
-                        write_ranking(out, ranking)
+                        write_record(out, ranking)
                 if sought:
                     optima = []
                     for i, future in enumerate(sought, start=1):
                         optima.append(future.result())
                         on_progress(f"{setting}: optimum {i} of {len(sought)}", 0.7 * share / len(sought))
                     ranked.optima = Optima(
-                        attained=_rounded([each.attained for each in optima]),
-                        bound=_rounded([each.bound for each in optima]),
+                        attained=rounded([each.attained for each in optima]),
+                        bound=rounded([each.bound for each in optima]),
                         brown_outs=[float(each.brown_outs) for each in optima],
                     )
-                write_ranking(out, ranking)
+                write_record(out, ranking)
         except BaseException:
             beside.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _fresh(setting: Setting, traces: Traces) -> Ranked:
-    return Ranked(
-        name=setting.name,
-        panel_w=setting.device.panel.rated_w,
-        battery_wh=setting.battery_wh,
-        simulation=hashlib.sha256(setting.simulation.text.encode()).hexdigest(),
-        days=traces.n_steps * traces.step_s / 86_400.0,
-        events=_rounded(traces.events_per_h.sum(axis=1) * traces.step_s / 3600.0),
-    )
+def _known(ranking: Ranking, setting: Setting, traces: Traces) -> Ranked:
+    """What is known of a setting already; where it was another simulation or other years, nothing."""
+    for each in ranking.settings:
+        if each.is_of(setting, len(traces)):
+            return each
+    events = traces.events_per_h.sum(axis=1) * traces.step_s / 3600.0
+    fresh = Ranked(**setting_fields(setting, traces), events=rounded(events))
+    ranking.settings = with_fresh(ranking.settings, fresh)
+    return fresh
 
 
 def _seek(beside: ThreadPoolExecutor, setting: Setting, traces: Traces) -> list[Future[Optimum]]:
@@ -103,13 +99,9 @@ def _play(
     )[0]
     return Attained(
         sha256=file.sha256,
-        utility=_rounded(outcome.utility),
-        right=_rounded(outcome.right),
-        brown_outs=_rounded(outcome.brown_outs),
-        hours_down=_rounded(outcome.hours_down),
-        mean_u=_rounded(outcome.mean_u),
+        utility=rounded(outcome.utility),
+        right=rounded(outcome.right),
+        brown_outs=rounded(outcome.brown_outs),
+        hours_down=rounded(outcome.hours_down),
+        mean_u=rounded(outcome.mean_u),
     )
-
-
-def _rounded(values: npt.ArrayLike) -> list[float]:
-    return [float(f"{value:.7g}") for value in np.asarray(values, np.float64)]

@@ -16,7 +16,7 @@ _OURS = "price"
 
 def title(ranked: Ranked) -> str:
     """The setting, its years and the bracket of the optimum."""
-    years = f"{len(ranked.events)} times {ranked.days:g} days"
+    years = f"{ranked.n_years} times {ranked.days:g} days"
     return f"{ranked.title}: {years}; nothing gets more than {100.0 * (1.0 + bracket(ranked)):.2f} %"
 
 

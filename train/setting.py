@@ -1,4 +1,4 @@
-"""What policies are ranked in: a place, a panel and a battery, with years that are kept for tests."""
+"""What policies are played in: a place, a panel and a battery, with years that are kept for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from tnn_edge.sim.camera_device import CameraDevice
 from tnn_edge.sim.simulation import Simulation, read_simulation
 from train.tunable import Place, at_place
 
-__all__ = ["PolicyFile", "Setting", "policy_files", "read_settings"]
+__all__ = ["BATTERIES_WH", "TUNED", "PolicyFile", "Setting", "policy_files", "read_settings"]
+
+TUNED = Path(__file__).parent / "tuned"
+"""Policies that `train.tune` found, for each of `BATTERIES_WH`."""
+
+BATTERIES_WH = (40.0, 120.0, 300.0)
+"""Usable energies of the batteries that policies are compared with."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -1,0 +1,1 @@
+"""What the reserve shield prevents, and what it costs, under policies good, bad and random."""

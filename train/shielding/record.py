@@ -1,0 +1,58 @@
+"""What policies did without and with the shield, as numbers in a JSON file."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from train.record_file import Floats, Record
+from train.setting_record import SettingRecord
+
+__all__ = ["Played", "Shielded", "Shielding", "Twice"]
+
+
+class Played(Record):
+    """What came of a policy in each year.
+
+    Attributes:
+        utility: events answered right, less the cost of brown-outs.
+        brown_outs: how often the device lost power.
+        avoidable: how many of them the floor would have avoided.
+        hours_down: how long it had no power.
+    """
+
+    utility: Floats
+    brown_outs: Floats
+    avoidable: Floats
+    hours_down: Floats
+
+
+class Twice(Record):
+    """Attributes: sha256: of the policy file, empty for one without; bare, shielded: without and with the shield."""
+
+    sha256: str
+    bare: Played
+    shielded: Played
+
+
+class Shielded(SettingRecord):
+    """A setting with its reserve, and all that was played in it.
+
+    Attributes:
+        events: that there were in each year.
+        is_sufficient: whether the reserve fits into the battery at all seasons and hours.
+        reserve_wh: largest charge that is kept.
+        floor: what came of the least throttle, by which brown-outs are avoidable or not.
+        policies: by name.
+    """
+
+    events: Floats
+    is_sufficient: bool
+    reserve_wh: float
+    floor: Played
+    policies: dict[str, Twice] = Field(default_factory=dict)
+
+
+class Shielding(Record):
+    """Attributes: settings: in the order in which they were played."""
+
+    settings: list[Shielded] = Field(default_factory=list)
