@@ -32,8 +32,10 @@ from tnn_edge.errors import ConfigError, InputError
 from tnn_edge.plant import Battery, PoweredBoard
 from tnn_edge.sim.camera_device import CameraDevice, reference_device
 from tnn_edge.sim.climate import read_climate
-from tnn_edge.sim.drawing import draw_traces
-from tnn_edge.sim.envelope import declare_reserve, needed_charge_wh
+from tnn_edge.sim.drawing import Surroundings, draw_traces
+from tnn_edge.sim.envelope import declare_reserve, known_years, needed_charge_wh
+from tnn_edge.sim.forcing import WORKLOAD, Forcing
+from tnn_edge.sim.oracle_terms import Terms
 from tnn_edge.sim.playing import play
 from tnn_edge.sim.traces import Traces
 
@@ -62,7 +64,7 @@ def flat(reserve_wh: float, device: CameraDevice | None = None) -> Reserve:
     """The same reserve at all times."""
     device = reference_device() if device is None else device
     traces = random_traces(1, 366 * 24, step_s=3600.0, coldest_c=25.0)
-    declared = declare_reserve(device, replace(traces, step_s=900.0), horizon_days=0.01)
+    declared = declare_reserve(device, [replace(traces, step_s=900.0)], horizon_days=0.01)
     return declared.model_copy(update={"reserve_wh": [[reserve_wh] * 24] * N_SEASONS})
 
 
@@ -119,7 +121,7 @@ def test_a_reserve_that_is_too_small_does_not_protect() -> None:
 
 def test_a_declared_reserve_protects_on_days_that_it_was_not_made_from() -> None:
     device, climate = reference_device(battery_wh=120.0), read_climate("miami")
-    reserve = declare_reserve(device, draw_traces(climate, "train", range(4)))
+    reserve = declare_reserve(device, [draw_traces(climate, "train", range(4))])
     assert reserve.is_sufficient
     traces = draw_traces(climate, "test", range(3))
     bare, _ = play(device, traces, ConstantPolicy(1.0))
@@ -227,7 +229,54 @@ def test_a_policy_made_for_other_signals_is_refused(tmp_path: Path) -> None:
         read_policy(path)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.02, 0.7, 1.3, 50.0]), st.booleans())
+def test_what_is_needed_is_the_worst_of_all_that_comes_within_the_horizon(
+    seed: int, horizon_days: float, is_round: bool
+) -> None:
+    device, traces = small_device(60.0), random_traces(1, 150, seed=seed, step_s=900.0, coldest_c=-5.0)
+    needed = needed_charge_wh(device, traces, horizon_days=horizon_days, is_round=is_round)[0]
+    one_step = needed_charge_wh(device, traces, horizon_days=0.001)[0]
+    cut_off_wh = device.board.battery.cut_off_wh(traces.air_c[0])
+    rows = Forcing.of(device, traces).rows[0].copy()
+    rows[:, WORKLOAD] = 1.0
+    terms = Terms.of(device, rows, step_s=900.0)
+    loss_wh = terms.needed_wh[:, 0] - terms.gained_wh[:, 0] + terms.leak_wh
+    np.testing.assert_allclose(one_step, np.maximum(cut_off_wh + loss_wh, cut_off_wh), atol=1e-9)
+    n_ahead = min(max(round(horizon_days * 96), 1), 150)
+    for t in (0, 40, 149):
+        spent, worst = 0.0, cut_off_wh[t]
+        for k in range(t, t + n_ahead if is_round else min(t + n_ahead, 150)):
+            spent += loss_wh[k % 150]
+            worst = max(worst, spent + cut_off_wh[k % 150])
+        assert needed[t] == pytest.approx(worst, abs=1e-7)
+
+
+def test_a_reserve_looks_four_times_as_far_as_a_full_battery_lasts_without_sun() -> None:
+    device, climate = reference_device(battery_wh=120.0), read_climate("greensboro")
+    weather = known_years(climate, 2, seed=5, step_s=3600.0, surroundings=Surroundings())
+    assert [len(years) for years in weather] == [1, 1]
+    lasts_days = 120.0 / (2.2 / 0.9 / 0.97 + device.board.battery.self_discharge_w) / 24.0
+    declared = declare_reserve(device, weather).reserve_wh
+    assert declared == declare_reserve(device, weather, horizon_days=4.0 * lasts_days).reserve_wh
+    assert declared != declare_reserve(device, weather, horizon_days=0.5 * lasts_days).reserve_wh
+
+
+def test_the_years_of_a_reserve_are_of_no_day_for_tests_where_there_are_others() -> None:
+    climate = read_climate("miami")
+    some = Surroundings()
+    train, validation = known_years(climate, 3, seed=7, step_s=3600.0, surroundings=some)
+    np.testing.assert_array_equal(
+        train.irradiance_w_m2, draw_traces(climate, "train", [7, 9], step_s=3600.0).irradiance_w_m2
+    )
+    np.testing.assert_array_equal(
+        validation.irradiance_w_m2, draw_traces(climate, "validation", [8], step_s=3600.0).irradiance_w_m2
+    )
+    (kept,) = known_years(read_climate("sand_point"), 2, seed=7, step_s=3600.0, surroundings=some)
+    assert len(kept) == 2
+
+
 def test_a_reserve_needs_a_whole_year() -> None:
     traces = draw_traces(read_climate("miami"), "train", [0], n_days=60)
-    with pytest.raises(InputError, match=r"the traces of miami hold no day of season \d+ of 36; draw a year"):
-        declare_reserve(reference_device(), traces)
+    with pytest.raises(InputError, match=r"miami: there is no day of season \d+ of 36; draw whole years"):
+        declare_reserve(reference_device(), [traces])

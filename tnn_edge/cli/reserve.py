@@ -20,34 +20,35 @@ def reserve(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Reserve file to write.")],
     u_floor: Annotated[float, typer.Option(min=0.0, max=1.0, help="Throttle at which the reserve is to last.")] = 0.0,
-    years: Annotated[int, typer.Option(min=1, max=100, help="Years of weather to look at.")] = 10,
-    ahead: Annotated[float, typer.Option(min=0.1, max=60.0, help="Days that the reserve is to last.")] = 4.0,
+    years: Annotated[int, typer.Option(min=1, max=100, help="Years of weather to look at.")] = 50,
+    ahead: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=365.0,
+            help="Days that the reserve is to last.",
+            show_default="4 times as long as a full battery lasts without sun",
+        ),
+    ] = None,
     margin: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of the battery kept on top.")] = 0.02,
 ) -> None:
     """Work out the charge that a device must keep to live through what its site may bring.
 
-    [shield] in a policy file then names the file, and no policy can use that charge up. The weather is that of the
-    days that are kept for learning; at a site that has none, of all days.
+    [shield] in a policy file then names the file, and no policy can use that charge up. The weather is that of all
+    days but those that are kept for tests; at a site where all are, of these.
     """
     try:
-        from tnn_edge.sim.envelope import declare_reserve
+        from tnn_edge.sim.envelope import declare_reserve, known_years
         from tnn_edge.sim.simulation import read_simulation
     except ImportError as err:
         raise MissingExtraError(f"a reserve needs numba and gymnasium ({err}): pip install 'tnn-edge[sim]'") from err
     from tnn_edge.control import write_reserve
-    from tnn_edge.sim.drawing import draw_traces
     from tnn_edge.whole_file import check_writable
 
     check_writable(out, "reserve file")
     read = read_simulation(config)
-    traces = draw_traces(
-        read.site(),
-        "train" if read.site().is_trainable else "test",
-        range(read.seed, read.seed + years),
-        step_s=read.period_s,
-        surroundings=read.surroundings,
-    )
-    made = declare_reserve(read.device, traces, u_floor=u_floor, horizon_days=ahead, margin=margin)
+    weather = known_years(read.site(), years, seed=read.seed, step_s=read.period_s, surroundings=read.surroundings)
+    made = declare_reserve(read.device, weather, u_floor=u_floor, horizon_days=ahead, margin=margin)
     write_reserve(out, made)
     kept = [max(row) for row in made.reserve_wh]
     typer.echo(

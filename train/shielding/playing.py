@@ -20,8 +20,7 @@ from tnn_edge.control import (
     Reserve,
     ReserveShield,
 )
-from tnn_edge.sim.drawing import draw_traces
-from tnn_edge.sim.envelope import declare_reserve
+from tnn_edge.sim.envelope import declare_reserve, known_years
 from tnn_edge.sim.playing import Outcome, play
 from train.record_file import rounded
 from train.setting import PolicyFile, Setting, policy_files
@@ -82,14 +81,14 @@ def avoidable(is_brown_out: Bools, floor_has_power: Bools, *, step_s: float) -> 
 
 
 def reserve_of(setting: Setting, n_years: int) -> Reserve:
-    """The reserve of a setting's device, from years of the days for learning; at a site for tests, from other draws."""
-    site = setting.simulation.site()
-    years = draw_traces(
-        site,
-        "train" if site.is_trainable else "test",
-        range(_RESERVE_SEED, _RESERVE_SEED + n_years),
-        step_s=setting.simulation.period_s,
-        surroundings=setting.simulation.surroundings,
+    """The reserve of a setting's device, as ``tnn-edge reserve`` makes it."""
+    simulation = setting.simulation
+    years = known_years(
+        simulation.site(),
+        n_years,
+        seed=_RESERVE_SEED,
+        step_s=simulation.period_s,
+        surroundings=simulation.surroundings,
     )
     return declare_reserve(setting.device, years)
 
