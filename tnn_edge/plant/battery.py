@@ -26,6 +26,10 @@ class Battery:
     In the cold the lowest part of the charge cannot be drawn: cut-off and reboot threshold rise, and come down again
     when it warms up. Nothing that was stored is lost by that.
 
+    A cell loses the more, the larger the power; two constant efficiencies stand for that. With those that an equivalent
+    circuit of 18650 cells has at the mean power of a camera, 0.998 for 120 Wh, the stored energy stays within 0.2 % of
+    `usable_wh` of the circuit's for three days. Protection, wiring and age take more: 0.95 to 0.97 are careful.
+
     Attributes:
         usable_wh: stored energy between empty and full, at 20 degrees C and above.
         charge_efficiency: stored energy over energy that goes in, in (0, 1].
