@@ -15,7 +15,7 @@ PER_CLASS = 4
 
 HALF = "[constant]\nu = 0.5\n[governor]\nunknown_u = 0.5\n"
 
-LOSSLESS: Mapping[str, Any] = {"charge_efficiency": 1.0, "discharge_efficiency": 1.0}
+LOSSLESS: Mapping[str, Any] = {"charge_efficiency": 1.0, "discharge_efficiency": 1.0, "cold_loss_per_k": 0.0}
 """Of a battery whose energies can be added up by hand."""
 
 

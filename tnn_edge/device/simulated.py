@@ -22,7 +22,7 @@ class SimulatedDevice:
     time.
 
     Args:
-        battery: what it runs on.
+        battery: what it runs on, as warm as the air.
         soc: state of charge at the start, in [0, 1].
         panel: what charges it.
         irradiance_w_m2: sun on the panel, a function of the seconds since the start.
@@ -130,8 +130,11 @@ class SimulatedDevice:
 
     def _flow(self, seconds: float) -> tuple[BatteryState, BatteryStep]:
         middle = self._seconds + seconds / 2
-        panel_w = float(self.panel.power_w(self.irradiance_w_m2(middle), self.air_c(middle)))
-        return self.battery.step(self._state, panel_w=panel_w + self._mains_w, load_w=self._load_w, seconds=seconds)
+        air_c = self.air_c(middle)
+        panel_w = float(self.panel.power_w(self.irradiance_w_m2(middle), air_c)) + self._mains_w
+        return self.battery.step(
+            self._state, panel_w=panel_w, load_w=self._load_w, seconds=seconds, temperature_c=air_c
+        )
 
 
 class _Sensor:
