@@ -16,9 +16,11 @@ from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 from stable_baselines3.common.evaluation import evaluate_policy
 
 import tnn_edge.sim
-from tnn_edge.control import Observation, PricePolicy
+from tnn_edge.control import Observation, PricePolicy, ReserveShield
 from tnn_edge.errors import InputError
 from tnn_edge.sim import core
+from tnn_edge.sim.climate import read_climate
+from tnn_edge.sim.drawing import draw_traces
 from tnn_edge.sim.env import CameraDeviceEnv
 from tnn_edge.sim.env_core import FEATURES
 from tnn_edge.sim.forcing import WORKLOAD
@@ -41,10 +43,10 @@ def test_both_checkers_have_nothing_to_say() -> None:
         check_env_of_sb3(env.unwrapped)
 
 
-@pytest.mark.parametrize("action", ["log_price", "direct"])
-def test_one_device_goes_its_way_in_a_batch_bit_for_bit(action: str) -> None:
+@pytest.mark.parametrize(("action", "shield_years"), [("log_price", 0), ("direct", 2)])
+def test_one_device_goes_its_way_in_a_batch_bit_for_bit(action: str, shield_years: int) -> None:
     n, n_steps = 64, 1000  # over several episodes
-    batch = CameraDeviceVectorEnv(n, **SMALL, action=action)
+    batch = CameraDeviceVectorEnv(n, **SMALL, action=action, shield_years=shield_years)
     actions = random_actions(n_steps, n)
     seen, _ = batch.reset(seed=100)
     courses: list[tuple[Any, Any, Any, dict[str, Any]]] = [(seen, None, None, {})]
@@ -52,7 +54,7 @@ def test_one_device_goes_its_way_in_a_batch_bit_for_bit(action: str) -> None:
         seen, rewards, _, truncated, infos = batch.step(actions[t])
         courses.append((seen, rewards, truncated, infos))
     for i in range(0, n, 9):
-        env = CameraDeviceEnv(**SMALL, action=action)
+        env = CameraDeviceEnv(**SMALL, action=action, shield_years=shield_years)
         alone, _ = env.reset(seed=100 + i)
         assert alone.tobytes() == courses[0][0][i].tobytes()
         for t in range(n_steps):
@@ -60,7 +62,7 @@ def test_one_device_goes_its_way_in_a_batch_bit_for_bit(action: str) -> None:
             seen, rewards, truncated, infos = courses[t + 1]
             assert (reward, is_over) == (rewards[i], truncated[i])
             assert not terminated
-            for name in ("utility", "energy_wh", "brown_outs", "spilled_wh", "u", "hours_down"):
+            for name in ("utility", "energy_wh", "brown_outs", "spilled_wh", "u", "hours_down", "overrides"):
                 assert info[name] == infos[name][i]
             if is_over:
                 assert alone.tobytes() == infos["final_obs"][i].tobytes()
@@ -106,10 +108,14 @@ def test_the_same_seed_gives_the_same_trajectory_and_another_another() -> None:
     assert courses[0] != courses[2]
 
 
-def test_an_action_of_zero_is_the_price_rule_itself() -> None:
-    env = CameraDeviceEnv(**{**SMALL, "horizon_days": 5})
+@pytest.mark.parametrize("shield_years", [0, 2])
+def test_an_action_of_zero_is_the_price_rule_itself_under_its_shield(shield_years: int) -> None:
+    env = CameraDeviceEnv(**{**SMALL, "horizon_days": 5}, shield_years=shield_years)
     episodes = env._episodes
     env.reset(seed=3)
+    reserve = env.settings.reserve(read_climate("miami"))
+    shield = None if reserve is None else ReserveShield(reserve)
+    year = draw_traces(read_climate("miami"), "train", [0])
     rule = env.settings.price_rule()
     assert isinstance(rule, PricePolicy)
     memory = rule.initial_state(1)
@@ -124,12 +130,35 @@ def test_an_action_of_zero_is_the_price_rule_itself() -> None:
             power_in_w=state[core.POWER_IN_W],
             lux=lux,
             workload=episodes.rows[trace, step, WORKLOAD],
+            hour=year.hour[step],
+            day_of_year=year.day_of_year[step],
         )
         decision, memory = rule.decide(observation, memory)
-        env.step(np.zeros(1, np.float32))
-        assert episodes.u[0] == decision.u[0]
+        expected = decision.u if shield is None else shield.limited(decision.u, observation)
+        info = env.step(np.zeros(1, np.float32))[4]
+        assert episodes.u[0] == expected[0]
+        assert info["overrides"] == int(expected[0] < decision.u[0])
         throttles.append(decision.u[0])
     assert len(set(throttles)) > 5
+
+
+def test_with_a_shield_no_action_uses_the_reserve_up() -> None:
+    found = []
+    for shield_years in (0, 4):
+        settings: dict[str, Any] = {**SMALL, "horizon_days": 20, "action": "direct", "shield_years": shield_years}
+        env = CameraDeviceVecEnv(16, **settings, start_soc=(0.8, 0.8))
+        env.seed(0)
+        env.reset()
+        infos: list[dict[str, Any]] = []
+        for _ in range(20 * 96):
+            *_, infos = env.step(np.ones((16, 1), np.float32))
+        found.append([sum(info["episode"][name] for info in infos) for name in ("brown_outs", "overrides", "utility")])
+    (bare, shielded) = found
+    assert bare[0] > 0.0
+    assert bare[1] == 0.0
+    assert shielded[0] == 0.0
+    assert shielded[1] > 0.0
+    assert shielded[2] > bare[2]
 
 
 def test_a_dearer_price_never_means_more_throttle() -> None:
@@ -192,6 +221,7 @@ def test_training_with_one_seed_gives_one_policy() -> None:
         ({"n_traces": 0}, "n_traces must be at least 1, got 0"),
         ({"horizon_days": 365}, r"horizon_days must lie in \[1, 364\], got 365"),
         ({"start_soc": (0.5, 0.2)}, r"start_soc must be two rising numbers in \[0, 1\], got \(0\.5, 0\.2\)"),
+        ({"shield_years": -1}, "shield_years must not be negative, got -1"),
         ({"step_s": 7.0}, "step_s must divide an hour of 3600 s, got 7"),
     ],
 )

@@ -45,7 +45,9 @@ class CameraDeviceEnv(gymnasium.Env[Floats32, Floats32]):
     | `"log_price"` (default) | the price rule's log-price plus 2.5 a; u is what is worth that price; 0 is the rule |
     | `"direct"` | u = (a + 1) / 2 |
 
-    u is served by the operating point at or below it. An action on a device without power does nothing.
+    u is served by the operating point at or below it. With `shield_years` the reserve shield comes after it, as on a
+    device: u is at most what leaves the site's reserve in the battery. An action on a device without power does
+    nothing.
 
     ## Observation
     `Box(-1, 1, (16,), float32)`, at the beginning of a step; fixed bounds, beyond which it is cut off.
@@ -89,7 +91,7 @@ class CameraDeviceEnv(gymnasium.Env[Floats32, Floats32]):
 
     ## Info
     Of the last step: `utility` [events], `energy_wh`, `brown_outs`, `hours_down`, `spilled_wh`, `u` (as served),
-    `overrides` (by a shield; 0).
+    `overrides` (1 where the shield was stricter than the action, else 0).
 
     ## Versions
     v0: the first.
@@ -133,6 +135,6 @@ class CameraDeviceEnv(gymnasium.Env[Floats32, Floats32]):
         flow = episodes.flows[0].tolist()
         info: dict[str, Any] = {name: flow[column] for name, column in self._columns}
         info["hours_down"] = (1.0 - flow[core.ON_SHARE]) * self._hours
-        info["overrides"] = 0
+        info["overrides"] = int(episodes.overrides[0])
         reward = flow[core.UTILITY] * episodes.reward_per_event
         return episodes.observation[0].copy(), reward, False, bool(episodes.n_left[0] <= 0), info

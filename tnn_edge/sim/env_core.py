@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from tnn_edge.control import PricePolicy
+from tnn_edge.control import PricePolicy, Reserve
 from tnn_edge.sim import core
 from tnn_edge.sim.core import CHARGE_WH, CONFIDENCE, IS_ON, LAST_U, POWER_IN_W, STEP, TEMPERATURE_C, TRACE, USABLE_WH
 from tnn_edge.sim.forcing import WORKLOAD
@@ -18,6 +18,7 @@ __all__ = [
     "FEATURES",
     "MEMORY",
     "N_SIGNALS",
+    "OVERRIDE",
     "RESIDUAL_SCALE",
     "begin",
     "rule_numbers",
@@ -51,12 +52,13 @@ FEATURES = (
 RESIDUAL_SCALE = 2.5
 """What an action of 1 adds to the natural logarithm of the price."""
 
-RULE, DAY_1, DAY_3, LOG_PRICE = range(4)
-MEMORY = 4
-"""Columns of what is remembered beside the device's state: averages of the income, and the rule's log-price."""
+RULE, DAY_1, DAY_3, LOG_PRICE, OVERRIDE = range(5)
+MEMORY = 5
+"""Columns of what is remembered beside the device's state: averages of the income, the rule's log-price, and whether
+the shield was stricter than the action."""
 
-LIGHT_LEVEL, LOG_LUX, HOUR_SIN, HOUR_COS, DAY_SIN, DAY_COS = range(6)
-N_SIGNALS = 6
+LIGHT_LEVEL, LOG_LUX, HOUR_SIN, HOUR_COS, DAY_SIN, DAY_COS, RESERVE_WH = range(7)
+N_SIGNALS = 7
 """Columns of what is seen of a trace besides its `Forcing`."""
 
 (
@@ -91,14 +93,26 @@ def rule_numbers(rule: PricePolicy, *, step_s: float) -> Floats:
     return numbers
 
 
-def signals_of(rule: PricePolicy, traces: Traces) -> Floats:
-    """What is seen of traces besides their `Forcing`, shape [n, n_steps, N_SIGNALS]."""
+def signals_of(rule: PricePolicy, traces: Traces, reserve: Reserve | None) -> Floats:
+    """What is seen of traces besides their `Forcing`; the reserve, -inf where there is none, is that at a step's end.
+
+    Args:
+        rule: that an action corrects.
+        traces: n of them.
+        reserve: that a shield keeps; None for no shield.
+
+    Returns:
+        Shape [n, n_steps, N_SIGNALS].
+    """
     signals = np.empty((*traces.lux.shape, N_SIGNALS))
     signals[..., LIGHT_LEVEL] = rule.profile.level_at(traces.lux)
     signals[..., LOG_LUX] = np.clip((np.log10(np.maximum(traces.lux, 1e-2)) - 1.5) / 3.5, -1.0, 1.0)
     hour, day = 2.0 * np.pi * traces.hour / 24.0, 2.0 * np.pi * (traces.day_of_year - 1.0) / 365.0
     signals[..., HOUR_SIN], signals[..., HOUR_COS] = np.sin(hour), np.cos(hour)
     signals[..., DAY_SIN], signals[..., DAY_COS] = np.sin(day), np.cos(day)
+    signals[..., RESERVE_WH] = (
+        -np.inf if reserve is None else reserve.at(traces.day_of_year, traces.hour + traces.step_s / 3600.0)
+    )
     return signals
 
 
@@ -133,6 +147,7 @@ def step_all(
     points_w: Floats,
     accuracy: Floats,
     confidence: Floats,
+    shield_wh: Floats,
     flows: Floats,
     observation: Floats32,
 ) -> None:
@@ -152,28 +167,37 @@ def step_all(
         points_w: their power.
         accuracy: theirs by light, shape [n_points, n_levels].
         confidence: likewise.
+        shield_wh: charge that a step takes at each operating point without sun, `Reserve.needed_wh`; shape [n_points].
         flows: of the core, shape [n, N_FLOWS]; filled.
         observation: after the step, shape [n, len(FEATURES)]; filled.
     """
     for i in range(state.shape[0]):
         asked = min(max(action[i], -1.0), 1.0)
+        trace, step = np.uintp(state[i, TRACE]), np.uintp(state[i, STEP])
         if is_direct:
             u[i] = 0.5 * (asked + 1.0)
-            continue
-        # As PricePolicy and MarginalValue.decide.
-        trace, step = np.uintp(state[i, TRACE]), np.uintp(state[i, STEP])
-        price = np.exp(memory[i, LOG_PRICE] + RESIDUAL_SCALE * asked)
-        workload = rows[trace, step, WORKLOAD]
-        events = rule[FULL_EVENTS] * (max(workload - rule[BASE_WORKLOAD], 0.0) / (1.0 - rule[BASE_WORKLOAD]))
-        low = min(int(signals[trace, step, LIGHT_LEVEL]), accuracy.shape[1] - 2)
-        share = signals[trace, step, LIGHT_LEVEL] - low
-        best, best_worth = 0, -np.inf
-        for a in range(points_u.shape[0]):
-            right = accuracy[a, low] + share * (accuracy[a, low + 1] - accuracy[a, low])
-            worth = events * right - price * workload * points_w[a]
-            if worth > best_worth:
-                best, best_worth = a, worth
-        u[i] = points_u[best]
+        else:
+            # As PricePolicy and MarginalValue.decide.
+            price = np.exp(memory[i, LOG_PRICE] + RESIDUAL_SCALE * asked)
+            workload = rows[trace, step, WORKLOAD]
+            events = rule[FULL_EVENTS] * (max(workload - rule[BASE_WORKLOAD], 0.0) / (1.0 - rule[BASE_WORKLOAD]))
+            low = min(int(signals[trace, step, LIGHT_LEVEL]), accuracy.shape[1] - 2)
+            share = signals[trace, step, LIGHT_LEVEL] - low
+            best, best_worth = 0, -np.inf
+            for a in range(points_u.shape[0]):
+                right = accuracy[a, low] + share * (accuracy[a, low + 1] - accuracy[a, low])
+                worth = events * right - price * workload * points_w[a]
+                if worth > best_worth:
+                    best, best_worth = a, worth
+            u[i] = points_u[best]
+        # As ReserveShield.limited.
+        safe = points_u.shape[0] - 1
+        while safe > 0 and state[i, CHARGE_WH] - shield_wh[safe] < signals[trace, step, RESERVE_WH]:
+            safe -= 1
+        memory[i, OVERRIDE] = 0.0
+        if safe < points_u.shape[0] - 1 and points_u[safe] < u[i]:
+            u[i] = points_u[safe]
+            memory[i, OVERRIDE] = 1.0
     core.advance(state, u, rows, parameters, points_u, points_w, accuracy, confidence, flows)
     for i in range(state.shape[0]):
         income = state[i, POWER_IN_W]

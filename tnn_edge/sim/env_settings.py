@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tnn_edge.control import PricePolicy
+from tnn_edge.control import PricePolicy, Reserve
 from tnn_edge.errors import InputError
 from tnn_edge.sim.camera_device import CameraDevice, reference_device
+from tnn_edge.sim.climate import Climate
 from tnn_edge.sim.drawing import Surroundings
+from tnn_edge.sim.envelope import declare_reserve, known_years
 
 __all__ = ["ACTIONS", "EnvSettings"]
 
@@ -16,6 +18,8 @@ ACTIONS = ("log_price", "direct")
 """What an action may mean."""
 
 N_DAYS = 365
+
+_RESERVE_SEED = 1_000_000  # of years that are hardly ever those of an episode
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,6 +37,7 @@ class EnvSettings:
         horizon_days: length of an episode.
         start_soc: least and largest state of charge at its beginning.
         action: `log_price`, a correction of the rule, or `direct`, u itself.
+        shield_years: years of weather that the reserve of a shield is worked out from, at each site; 0 for no shield.
         surroundings: lamps, haze and work.
     """
 
@@ -46,6 +51,7 @@ class EnvSettings:
     horizon_days: int = 14
     start_soc: tuple[float, float] = (0.2, 1.0)
     action: str = "log_price"
+    shield_years: int = 0
     surroundings: Surroundings = field(default_factory=Surroundings)
 
     def __post_init__(self) -> None:
@@ -57,6 +63,8 @@ class EnvSettings:
             raise InputError(f"n_traces must be at least 1, got {self.n_traces}")
         if not 1 <= self.horizon_days < N_DAYS:
             raise InputError(f"horizon_days must lie in [1, {N_DAYS - 1}], got {self.horizon_days}")
+        if self.shield_years < 0:
+            raise InputError(f"shield_years must not be negative, got {self.shield_years}")
         low, high = self.start_soc
         if not 0.0 <= low <= high <= 1.0:
             raise InputError(f"start_soc must be two rising numbers in [0, 1], got {self.start_soc}")
@@ -65,6 +73,15 @@ class EnvSettings:
     def n_steps(self) -> int:
         """Steps of an episode."""
         return round(self.horizon_days * 86_400.0 / self.step_s)
+
+    def reserve(self, climate: Climate) -> Reserve | None:
+        """The reserve that the shield keeps at a site, None for no shield."""
+        if self.shield_years == 0:
+            return None
+        years = known_years(
+            climate, self.shield_years, seed=_RESERVE_SEED, step_s=self.step_s, surroundings=self.surroundings
+        )
+        return declare_reserve(self.device, years)
 
     def price_rule(self) -> PricePolicy:
         """The rule that an action corrects."""

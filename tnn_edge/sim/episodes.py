@@ -43,14 +43,19 @@ class Episodes:
         self.settings, self.n = settings, n
         device, profile, rule = settings.device, settings.device.profile, settings.price_rule()
         seeds = range(settings.trace_seed, settings.trace_seed + settings.n_traces)
-        drawn = [
-            draw_traces(
-                read_climate(site), settings.split, seeds, step_s=settings.step_s, surroundings=settings.surroundings
+        rows, signals = [], []
+        self.shield_wh = np.zeros(len(profile.u))
+        for site in settings.sites:
+            climate = read_climate(site)
+            traces = draw_traces(
+                climate, settings.split, seeds, step_s=settings.step_s, surroundings=settings.surroundings
             )
-            for site in settings.sites
-        ]
-        self.rows = np.concatenate([Forcing.of(device, traces).rows for traces in drawn])
-        self.signals = np.concatenate([env_core.signals_of(rule, traces) for traces in drawn])
+            reserve = settings.reserve(climate)
+            if reserve is not None:
+                self.shield_wh = reserve.needed_wh()
+            rows.append(Forcing.of(device, traces).rows)
+            signals.append(env_core.signals_of(rule, traces, reserve))
+        self.rows, self.signals = np.concatenate(rows), np.concatenate(signals)
         self.parameters = core.parameters_of(device, n, step_s=settings.step_s)
         self.rule = env_core.rule_numbers(rule, step_s=settings.step_s)
         self.tables = (profile.u, profile.power_w, profile.accuracy, profile.confidence)
@@ -106,13 +111,20 @@ class Episodes:
             self.parameters,
             self.rule,
             *self.tables,
+            self.shield_wh,
             self.flows,
             self.observation,
         )
         self.n_left -= 1
 
+    @property
+    def overrides(self) -> Floats:
+        """Whether the shield was stricter than the action of the last step, 0 or 1, shape [n]."""
+        return self.memory[:, env_core.OVERRIDE]
+
     def infos(self) -> dict[str, Any]:
         """What the last step brought, arrays of shape [n]."""
         infos: dict[str, Any] = {name: self.flows[:, column].copy() for name, column in INFO.items()}
         infos["hours_down"] = (1.0 - self.flows[:, core.ON_SHARE]) * (self.settings.step_s / 3600.0)
+        infos["overrides"] = self.overrides.copy()
         return infos

@@ -41,6 +41,7 @@ class CameraDeviceVecEnv(VecEnv):
         self._no_infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
         self._none_done = np.zeros(n_envs, np.bool_)
         self._totals = np.zeros((n_envs, core.N_FLOWS))
+        self._overrides = np.zeros(n_envs)
         self._actions = np.zeros(n_envs)
 
     def reset(self) -> npt.NDArray[np.float32]:
@@ -51,6 +52,7 @@ class CameraDeviceVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._totals[:] = 0.0
+        self._overrides[:] = 0.0
         self._episodes.begin(range(self.num_envs), self._rngs)
         return self._episodes.observation.copy()
 
@@ -63,6 +65,7 @@ class CameraDeviceVecEnv(VecEnv):
         episodes = self._episodes
         episodes.step(self._actions)
         self._totals += episodes.flows
+        self._overrides += episodes.overrides
         rewards = (episodes.flows[:, core.UTILITY] * episodes.reward_per_event).astype(np.float32)
         done = episodes.n_left <= 0
         if not done.any():
@@ -76,6 +79,7 @@ class CameraDeviceVecEnv(VecEnv):
                 "episode": self._account(i),
             }
         self._totals[ended] = 0.0
+        self._overrides[ended] = 0.0
         episodes.begin(ended, [self._rngs[i] for i in ended])
         return episodes.observation.copy(), rewards, done, infos
 
@@ -89,6 +93,7 @@ class CameraDeviceVecEnv(VecEnv):
             "brown_outs": float(total[core.BROWN_OUT]),
             "hours_down": float((n_steps - total[core.ON_SHARE]) * self.settings.step_s / 3600.0),
             "spilled_wh": float(total[core.SPILLED_WH]),
+            "overrides": float(self._overrides[i]),
         }
 
     def close(self) -> None:
