@@ -14,42 +14,27 @@ from rich.progress import Progress
 
 from tnn_edge.cli.options import print_table
 from tnn_edge.cli.program import program
-from tnn_edge.errors import InputError
-from tnn_edge.whole_file import check_writable
-from train.record_file import read_record, write_record
+from train.record_file import write_record
 from train.setting import BATTERIES_WH, TUNED, Setting, read_settings
 from train.setting_record import with_fresh
 from train.shielding.playing import played_policies, protect
 from train.shielding.record import Shielding
 from train.shielding.telling import HEADINGS, cost_headings, cost_rows, rows, title
+from train.study_options import Batteries, Out, Policies, Simulations, known_figures
 
 
 def main(
-    simulation: Annotated[
-        list[Path], typer.Argument(help="Simulation files, or one JSON file of figures to show.", show_default=False)
-    ],
-    policies: Annotated[
-        Path, typer.Option(help="Folder of policy files, *.toml or those of a battery in 120wh/.")
-    ] = TUNED,
-    battery_wh: Annotated[
-        list[float] | None,
-        typer.Option(min=1.0, help="Usable energy of a battery; repeatable.", show_default="40, 120, 300"),
-    ] = None,
+    simulation: Simulations,
+    policies: Policies = TUNED,
+    battery_wh: Batteries = None,
     years: Annotated[int, typer.Option(min=1, max=1000, help="Years of weather and work in each setting.")] = 112,
     reserve_years: Annotated[int, typer.Option(min=1, max=1000, help="Years that a reserve is made of.")] = 50,
     processes: Annotated[int, typer.Option(min=1, help="Settings at once.")] = len(os.sched_getaffinity(0)),
-    out: Annotated[
-        Path | None, typer.Option(help="JSON file for the figures; one that is there goes on.", show_default=False)
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Play policies without and with the reserve shield, and count the brown-outs that the floor would have avoided."""
-    if [path.suffix for path in simulation] == [".json"]:
-        shielding = read_record(simulation[0], Shielding)
-    else:
-        if out is None:
-            raise InputError("--out is missing: the JSON file for the figures, which take long to work out")
-        check_writable(out, "JSON file")
-        shielding = read_record(out, Shielding) if out.exists() else Shielding()
+    shielding, file = known_figures(simulation, out, Shielding)
+    if file is not None:
         settings = read_settings(simulation, battery_wh or BATTERIES_WH)
         lacking = [each for each in settings if not _is_known(shielding, each, policies, years)]
         console = Console(stderr=True)
@@ -64,7 +49,7 @@ def main(
             try:
                 for future in as_completed(played):
                     shielding.settings = with_fresh(shielding.settings, future.result())
-                    write_record(out, shielding)
+                    write_record(file, shielding)
                     progress.advance(bar)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
