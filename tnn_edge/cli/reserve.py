@@ -34,7 +34,7 @@ def reserve(
 ) -> None:
     """Work out the charge that a device must keep to live through what its site may bring.
 
-    [shield] in a policy file then names the file, and no policy can use that charge up. The weather is that of all
+    A policy file names the file in its table "shield", and no policy can use that charge up. The weather is that of all
     days but those that are kept for tests; at a site where all are, of these.
     """
     try:

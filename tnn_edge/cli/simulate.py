@@ -31,7 +31,9 @@ def simulate(
         int | None,
         typer.Option(min=1, max=3650, help="Length; by default a year, or all of your own file.", show_default=False),
     ] = None,
-    fleet: Annotated[int, typer.Option(min=1, max=10_000, help="Devices, which differ as [fleet] says.")] = 1,
+    fleet: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Devices, which differ as the file's table fleet says.")
+    ] = 1,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that needs nothing else.")] = None,
     as_json: JsonOption = False,
 ) -> None:
