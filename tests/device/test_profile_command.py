@@ -16,9 +16,10 @@ import pytest
 
 import tnn_edge.device
 from tests.device.profiles import cost, point, profile
-from tnn_edge.bundle import Bundle
+from tnn_edge.bundle import Bundle, open_bundle
 from tnn_edge.cli import profiling
 from tnn_edge.cli.program import program
+from tnn_edge.control import read_profile
 from tnn_edge.device import ModelledMeter
 from tnn_edge.errors import BundleError
 from tnn_edge.runtime import Engine
@@ -150,7 +151,41 @@ def test_what_is_kept_is_shown_as_it_was_measured(
 def test_a_pace_is_for_the_table_of_settings(profile_command: Command, tiny_bundle: Path) -> None:
     code, out, err = profile_command(str(tiny_bundle), "--fps", "10")
     assert (code, out) == (2, "")
-    assert "Invalid value for --fps: it is for --settings; add that, or leave it out" in err
+    assert "Invalid value for --fps: it is for --settings or --toml; add one" in err
+
+
+def test_power_at_rest_is_for_the_profile_file(profile_command: Command, tiny_bundle: Path) -> None:
+    code, out, err = profile_command(str(tiny_bundle), "--idle-w", "2")
+    assert (code, out) == (2, "")
+    assert "Invalid value for --idle-w: it is for --toml; add that, or leave it out" in err
+
+
+def test_a_simulation_reads_what_was_written(profile_command: Command, tiny_bundle: Path, tmp_path: Path) -> None:
+    toml = tmp_path / "net.toml"
+    code, out, err = profile_command(str(tiny_bundle), *QUICK, "--toml", str(toml), "--idle-w", "2.5", "--fps", "12")
+    assert (code, err) == (0, "")
+    assert f"written: {toml}" in out
+    written, measured = read_profile(toml), kept(open_bundle(tiny_bundle))
+    light = open_bundle(tiny_bundle).manifest.light
+    assert measured is not None
+    assert light is not None
+    assert (written.idle_w, written.is_modelled) == (2.5, True)
+    assert written.u.tolist() == [cost.u for cost in measured.points]
+    energy_mj = np.array([cost.energy_mj for cost in measured.points], np.float64)
+    np.testing.assert_allclose(written.power_w, np.maximum.accumulate(12.0 * energy_mj / 1000.0), rtol=1e-5)
+    np.testing.assert_allclose(written.accuracy, light.accuracy, rtol=1e-5)
+    np.testing.assert_allclose(written.confidence, light.confidence, rtol=1e-5)
+
+
+def test_without_power_at_rest_nothing_is_written_and_the_measurement_is_kept(
+    profile_command: Command, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    code, out, err = profile_command(str(tiny_bundle), *QUICK, "--toml", str(tmp_path / "net.toml"))
+    assert code == 1
+    assert "nothing here measures power at rest: give --idle-w, what the board draws with the camera on" in err
+    assert "p95 ms" in out
+    assert kept(open_bundle(tiny_bundle)) is not None
+    assert not (tmp_path / "net.toml").exists()
 
 
 def drawn(measured: Profile) -> npt.NDArray[np.uint8]:

@@ -26,8 +26,10 @@ from tnn_edge.cli.options import (
     print_table,
 )
 from tnn_edge.cli.profile_settings import show_settings
+from tnn_edge.cli.profile_toml import write_toml
 from tnn_edge.errors import PlanError
 from tnn_edge.printable import printable
+from tnn_edge.whole_file import check_writable
 
 if TYPE_CHECKING:
     import tnn_edge
@@ -53,9 +55,21 @@ def profile(
     settings_table: Annotated[
         bool, typer.Option("--settings", help="Instead: what numbers of threads, and spinning, cost at three points.")
     ] = False,
-    fps: Annotated[float, typer.Option(min=0.1, max=1000.0, help="The camera's pace, for --settings.")] = 30.0,
+    fps: Annotated[
+        float, typer.Option(min=0.1, max=1000.0, help="The camera's pace, for --settings and --toml.")
+    ] = 30.0,
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw energy and latency against accuracy to a PNG file.")
+    ] = None,
+    toml: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write power, accuracy and confidence by light, for simulate and policies."),
+    ] = None,
+    idle_w: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1000.0, help="Power with the camera on, for --toml; by default what the meter sees at rest."
+        ),
     ] = None,
     threads: ThreadsOption = 1,
     spinning: Annotated[bool, typer.Option(help="Threads wait busily for the next inference.")] = False,
@@ -73,11 +87,10 @@ def profile(
     from tnn_edge.runtime.measuring.profile_plot import check_accuracies, draw_profile_png
 
     if settings_table:
-        check_goes_without(context, "--settings", ("kept", "png", "rounds", "seconds", "threads", "spinning"))
+        check_goes_without(context, "--settings", ("kept", "png", "toml", "rounds", "seconds", "threads", "spinning"))
         show_settings(bundle, device_for(device, precision), precision.value, fps, as_json=as_json)
         return
-    if is_given(context, "fps"):
-        raise typer.BadParameter("it is for --settings; add that, or leave it out", param_hint="--fps")
+    _check_toml(context, toml, idle_w)
     if kept:
         check_goes_without(context, "--kept", ("rounds", "seconds"))
     if png is not None:
@@ -91,7 +104,7 @@ def profile(
             found = _kept(engine)
         else:
             found, refusals = _measured(engine, rounds, seconds)
-        points = engine.points
+        points, manifest = engine.points, engine.manifest
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
@@ -99,6 +112,18 @@ def profile(
     if png is not None:  # after the numbers, which must not be lost to a picture
         write_picture(png, draw_profile_png(found, points))
         typer.echo(f"drawn: {printable(str(png))}", err=as_json)
+    if toml is not None:
+        write_toml(toml, found, manifest, fps=fps, idle_w=idle_w)
+        typer.echo(f"written: {printable(str(toml))}", err=as_json)
+
+
+def _check_toml(context: typer.Context, toml: Path | None, idle_w: float | None) -> None:
+    if toml is not None:
+        check_writable(toml, "profile file")
+    elif is_given(context, "fps"):
+        raise typer.BadParameter("it is for --settings or --toml; add one", param_hint="--fps")
+    elif idle_w is not None:
+        raise typer.BadParameter("it is for --toml; add that, or leave it out", param_hint="--idle-w")
 
 
 def _kept(engine: tnn_edge.Engine) -> Profile:

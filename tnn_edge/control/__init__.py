@@ -9,6 +9,7 @@ from tnn_edge.control.device_profile import (
     profile_of_network,
     read_profile,
     reference_profile,
+    write_profile,
 )
 from tnn_edge.control.explain import Explanation, explain_policy
 from tnn_edge.control.governor import Governed, GovernorSettings, ThermalCap
@@ -64,5 +65,6 @@ __all__ = [
     "read_reserve",
     "reference_profile",
     "table_hash",
+    "write_profile",
     "write_reserve",
 ]

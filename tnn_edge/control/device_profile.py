@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from tnn_edge.bundle import LightTable
 from tnn_edge.errors import InputError
 from tnn_edge.toml_file import Fault, TomlFile
+from tnn_edge.whole_file import write_whole
 
-__all__ = ["REFERENCE", "DeviceProfile", "profile_of_network", "read_profile", "reference_profile"]
+__all__ = [
+    "REFERENCE",
+    "DeviceProfile",
+    "profile_of_network",
+    "read_profile",
+    "reference_profile",
+    "write_profile",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -224,3 +233,31 @@ def read_profile(path: Path) -> DeviceProfile:
     except InputError as err:
         file.fail([Fault((), str(err))])
         raise
+
+
+def write_profile(path: Path, profile: DeviceProfile) -> None:
+    """Write a file that `read_profile` reads, its numbers but u to six digits.
+
+    Raises:
+        TnnEdgeError: it could not be written.
+    """
+    lines = [
+        f"source = {json.dumps(profile.source)}",
+        f"is_modelled = {json.dumps(profile.is_modelled)}",
+        f"idle_w = {_number(profile.idle_w)}  # W",
+        f"u = {profile.u.tolist()}",
+        f"power_w = {_numbers(profile.power_w)}  # W on top of idle_w, at full workload",
+        f"lux = {_numbers(profile.lux)}",
+    ]
+    for name in ("accuracy", "confidence"):
+        rows = getattr(profile, name)
+        lines += [f"{name} = [", *(f"    {_numbers(row)}," for row in rows), "]"]
+    write_whole(path, ("\n".join(lines) + "\n").encode(), "profile file")
+
+
+def _numbers(values: Floats) -> str:
+    return f"[{', '.join(map(_number, values))}]"
+
+
+def _number(value: float) -> str:
+    return repr(float(f"{value:.6g}"))
