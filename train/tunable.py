@@ -167,6 +167,8 @@ def policy_settings(kind: str, found: Mapping[str, float]) -> dict[str, Any]:
         return {"steps": steps}
     if kind == "soc_ramp":
         return {"empty_soc": found["empty_soc"], "full_soc": min(found["empty_soc"] + found["width_soc"], 1.0)}
+    if kind == "mpc":
+        return {**found, "end_soc": max(found["end_soc"], found["reserve_soc"])}
     return dict(found)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -147,3 +149,13 @@ def test_the_plan_earns_on_the_device_what_its_course_says() -> None:
     optimum = find_optimum(device, traces, 0, n_nodes=501)
     cost = device.brown_out_cost_events * optimum.brown_outs
     assert optimum.attained == pytest.approx(optimum.course.right.sum() - cost, rel=1e-12)
+
+
+def test_a_search_that_is_stopped_ends_without_an_answer() -> None:
+    traces, is_stopped = draw_traces(read_climate("miami"), "test", [0]), np.zeros(1, np.bool_)
+    with ThreadPoolExecutor(1) as beside:
+        sought = beside.submit(find_optimum, reference_device(), traces, 0, is_stopped=is_stopped)
+        time.sleep(0.5)
+        is_stopped[0] = True
+        with pytest.raises(CancelledError):
+            sought.result()

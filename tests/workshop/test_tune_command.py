@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,13 @@ def test_what_is_written_decides_as_what_was_tuned(kind: str, tmp_path: Path) ->
     settings = {name: value for name, value in vars(tuned).items() if isinstance(value, float)}
     assert settings == pytest.approx({name: getattr(written, name) for name in settings}, rel=1e-5)
     assert policy_settings(kind, found).keys() <= vars(tuned).keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_numbers_are_searched_make_a_policy(kind: str) -> None:
+    device, place = reference_device(battery_wh=40.0), Place.of_climate(read_climate("miami"))
+    for ends in itertools.product(*([each.low, each.high] for each in KINDS[kind].values())):
+        build_policy(kind, dict(zip(KINDS[kind], ends, strict=True)), device, place)
 
 
 def test_tuning_maximises_what_is_played() -> None:

@@ -20,6 +20,9 @@ __all__ = ["Comparison", "Played", "compare"]
 
 Floats = npt.NDArray[np.float64]
 
+_STRIDE = 96
+"""Steps between two words of progress."""
+
 MOST_YEARS = 100
 """Years of weather for a fleet; more devices share them, as those of one town do."""
 
@@ -76,23 +79,42 @@ def compare(
     traces = simulation.traces(n_days=n_days, n_years=min(n_devices, MOST_YEARS))
     parameters = simulation.parameters(n_devices)
     trace = np.arange(n_devices) % len(traces)
-    stride = 96
-    share = stride / (traces.n_steps * len(policies))
+    share = _STRIDE / (traces.n_steps * len(policies))
+    is_stopped = np.zeros(1, np.bool_)
     with ThreadPoolExecutor(1) as beside:  # compiled, without the interpreter's lock
-        sought = beside.submit(find_optimum, simulation.device, traces, 0, start_soc=simulation.start_soc)
-        played: dict[str, Played] = {}
-        for name, policy in policies.items():
-            outcome, course = play(
-                simulation.device,
-                traces,
-                policy,
-                start_soc=simulation.start_soc,
-                parameters=parameters,
-                trace=trace,
-                n_courses=1,
-                on_step=lambda t: on_progress(share) if t % stride == stride - 1 else None,
-            )
-            played[name] = Played(outcome=outcome, course=course, reasons=policy.reasons)
-        optimum = sought.result()
+        sought = beside.submit(
+            find_optimum, simulation.device, traces, 0, start_soc=simulation.start_soc, is_stopped=is_stopped
+        )
+        try:
+            played = {
+                name: _play(simulation, traces, policy, parameters, trace, share, on_progress)
+                for name, policy in policies.items()
+            }
+            optimum = sought.result()
+        except BaseException:
+            is_stopped[0] = True
+            raise
     found_days = round(traces.n_steps * traces.step_s / 86_400.0)
     return Comparison(traces=traces, n_days=found_days, n_devices=n_devices, played=played, optimum=optimum)
+
+
+def _play(
+    simulation: Simulation,
+    traces: Traces,
+    policy: Policy[Any],
+    parameters: Floats,
+    trace: npt.NDArray[np.intp],
+    share: float,
+    on_progress: Callable[[float], None],
+) -> Played:
+    outcome, course = play(
+        simulation.device,
+        traces,
+        policy,
+        start_soc=simulation.start_soc,
+        parameters=parameters,
+        trace=trace,
+        n_courses=1,
+        on_step=lambda t: on_progress(share) if t % _STRIDE == _STRIDE - 1 else None,
+    )
+    return Played(outcome=outcome, course=course, reasons=policy.reasons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,13 @@ class Optimum:
 
 
 def find_optimum(
-    device: CameraDevice, traces: Traces, i: int, *, start_soc: float = START_SOC, n_nodes: int = N_NODES
+    device: CameraDevice,
+    traces: Traces,
+    i: int,
+    *,
+    start_soc: float = START_SOC,
+    n_nodes: int = N_NODES,
+    is_stopped: npt.NDArray[np.bool_] | None = None,
 ) -> Optimum:
     """Plan with hindsight, follow the plan, and bound what could be better.
 
@@ -65,7 +72,12 @@ def find_optimum(
         i: which.
         start_soc: state of charge at the start.
         n_nodes: nodes of charge; more of them narrow the bracket.
+        is_stopped: set by another thread when nobody waits any more; shape [1].
+
+    Raises:
+        CancelledError: it was stopped.
     """
+    stopped = np.zeros(1, np.bool_) if is_stopped is None else is_stopped
     forcing = Forcing.of(device, traces)
     terms = Terms.of(device, forcing.rows[i], step_s=traces.step_s)
     node_wh = terms.usable_wh / (n_nodes - 1)
@@ -80,11 +92,15 @@ def find_optimum(
         terms.boot_wh / node_wh,
         terms.brown_out_cost,
         n_nodes,
+        stopped,
     )
     on, off = bound_values(*in_nodes)
+    points = plan(*in_nodes)
+    if stopped[0]:
+        raise CancelledError
     is_on = start_soc > device.board.battery.cut_off
     bound = float(np.interp(start_soc * (n_nodes - 1), np.arange(n_nodes), on if is_on else off))
-    total, course = _follow(device, forcing, i, plan(*in_nodes), start_soc)
+    total, course = _follow(device, forcing, i, points, start_soc)
     return Optimum(
         attained=float(total[core.UTILITY]),
         bound=bound,

@@ -36,6 +36,7 @@ def bound_values(  # noqa: C901, PLR0912, PLR0915 -- one function: calls with ar
     boot: float,
     cost: float,
     n_nodes: int,
+    is_stopped: npt.NDArray[np.bool_],
 ) -> tuple[Floats, Floats]:
     """Bounds on what can still be got from the first step on, at every node of charge.
 
@@ -52,6 +53,7 @@ def bound_values(  # noqa: C901, PLR0912, PLR0915 -- one function: calls with ar
         boot: charge that a start takes.
         cost: of losing power.
         n_nodes: nodes from empty to full.
+        is_stopped: whether to give up, which another thread may set meanwhile; shape [1].
 
     Returns:
         Of a device that is on, and of one that is off, shape [n_nodes] each.
@@ -61,6 +63,8 @@ def bound_values(  # noqa: C901, PLR0912, PLR0915 -- one function: calls with ar
     on, off = np.zeros(n_nodes), np.zeros(n_nodes)
     new_on, new_off = np.empty(n_nodes), np.empty(n_nodes)
     for t in range(n_steps - 1, -1, -1):
+        if is_stopped[0]:
+            break
         new_on[:] = _NONE
         low, threshold, income = cut_off[t], reboot[t], dark[t]
         for a in range(n_points):

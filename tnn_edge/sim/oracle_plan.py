@@ -14,7 +14,7 @@ _NONE = -1e300
 
 
 @njit(cache=True, nogil=True)
-def plan(  # noqa: PLR0912 -- one function: calls with arrays cost more than what they compute
+def plan(  # noqa: C901, PLR0912 -- one function: calls with arrays cost more than what they compute
     needed: Floats,
     gained: Floats,
     right: Floats,
@@ -25,6 +25,7 @@ def plan(  # noqa: PLR0912 -- one function: calls with arrays cost more than wha
     boot: float,
     cost: float,
     n_nodes: int,
+    is_stopped: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.uint8]:
     """Operating points by dynamic programming backwards in time, values between nodes taken from the line between them.
 
@@ -43,6 +44,8 @@ def plan(  # noqa: PLR0912 -- one function: calls with arrays cost more than wha
     new_on, new_off = np.empty(n_nodes), np.empty(n_nodes)
     points = np.zeros((n_steps, n_nodes), np.uint8)
     for t in range(n_steps - 1, -1, -1):
+        if is_stopped[0]:
+            break
         new_on[:] = _NONE
         low, threshold, income = cut_off[t], reboot[t], dark[t]
         for a in range(n_points):

@@ -7,6 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from tnn_edge.sim.oracle import Optimum, find_optimum
 from tnn_edge.sim.playing import Outcome, play
 from tnn_edge.sim.traces import Traces
@@ -43,12 +46,13 @@ def rank(
     """
     files = [policy_files(policies, setting) for setting in settings]  # before the work: a fault in one ends it
     share = 1.0 / len(settings)
+    is_stopped = np.zeros(1, np.bool_)
     with ThreadPoolExecutor(n_threads) as beside:  # compiled, without the interpreter's lock
         try:
             for setting, known in zip(settings, files, strict=True):
                 traces = setting.simulation.traces(n_days=None, n_years=n_years)
                 ranked = _known(ranking, setting, traces)
-                sought = [] if ranked.optima else _seek(beside, setting, traces)
+                sought = [] if ranked.optima else _seek(beside, setting, traces, is_stopped)
                 for file in known.values():
                     if file.name not in ranked.policies or ranked.policies[file.name].sha256 != file.sha256:
                         told = partial(on_progress, f"{setting}: {file.name}")
@@ -66,6 +70,7 @@ def rank(
                     )
                 write_record(out, ranking)
         except BaseException:
+            is_stopped[0] = True
             beside.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -81,9 +86,15 @@ def _known(ranking: Ranking, setting: Setting, traces: Traces) -> Ranked:
     return fresh
 
 
-def _seek(beside: ThreadPoolExecutor, setting: Setting, traces: Traces) -> list[Future[Optimum]]:
-    soc = setting.simulation.start_soc
-    return [beside.submit(find_optimum, setting.device, traces, i, start_soc=soc) for i in range(len(traces))]
+def _seek(
+    beside: ThreadPoolExecutor, setting: Setting, traces: Traces, is_stopped: npt.NDArray[np.bool_]
+) -> list[Future[Optimum]]:
+    return [
+        beside.submit(
+            find_optimum, setting.device, traces, i, start_soc=setting.simulation.start_soc, is_stopped=is_stopped
+        )
+        for i in range(len(traces))
+    ]
 
 
 def _play(
