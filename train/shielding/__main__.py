@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ from train.record_file import write_record
 from train.setting import BATTERIES_WH, TUNED, Setting, read_settings
 from train.setting_record import with_fresh
 from train.shielding.playing import played_policies, protect
-from train.shielding.record import Shielding
+from train.shielding.record import Shielding, Twice
 from train.shielding.telling import HEADINGS, cost_headings, cost_rows, rows, title
 from train.study_options import Batteries, Out, Policies, Simulations, known_figures
 
@@ -36,7 +35,13 @@ def main(
     shielding, file = known_figures(simulation, out, Shielding)
     if file is not None:
         settings = read_settings(simulation, battery_wh or BATTERIES_WH)
-        lacking = [each for each in settings if not _is_known(shielding, each, policies, years)]
+        lacking = [
+            (each, known)
+            for each in settings
+            for known in [_known(shielding, each, years, reserve_years)]
+            if {name: twice.sha256 for name, twice in known.items()}
+            != {name: file.sha256 for name, file in played_policies(policies, each).items()}
+        ]
         console = Console(stderr=True)
         with (
             Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
@@ -44,7 +49,8 @@ def main(
         ):
             bar = progress.add_task("shielding", total=len(lacking))
             played = [
-                pool.submit(protect, each, policies, n_years=years, n_reserve_years=reserve_years) for each in lacking
+                pool.submit(protect, each, policies, n_years=years, n_reserve_years=reserve_years, known=known)
+                for each, known in lacking
             ]
             try:
                 for future in as_completed(played):
@@ -64,14 +70,12 @@ def main(
     )
 
 
-def _is_known(shielding: Shielding, setting: Setting, policies: Path, n_years: int) -> bool:
-    files = played_policies(policies, setting)
-    return any(
-        each.is_of(setting, n_years)
-        and {name: twice.sha256 for name, twice in each.policies.items()}
-        == {name: file.sha256 for name, file in files.items()}
-        for each in shielding.settings
-    )
+def _known(shielding: Shielding, setting: Setting, n_years: int, n_reserve_years: int) -> dict[str, Twice]:
+    """What was played in a setting already, under the same reserve."""
+    for each in shielding.settings:
+        if each.is_of(setting, n_years) and each.n_reserve_years == n_reserve_years:
+            return each.policies
+    return {}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def played_policies(folder: Path, setting: Setting) -> dict[str, PolicyFile]:
     return files | dict(policy_files(folder, setting))
 
 
-def protect(setting: Setting, folder: Path, *, n_years: int, n_reserve_years: int) -> Shielded:
+def protect(
+    setting: Setting, folder: Path, *, n_years: int, n_reserve_years: int, known: Mapping[str, Twice]
+) -> Shielded:
     """Play every policy twice, without and with the shield.
 
     Args:
@@ -109,6 +112,7 @@ def protect(setting: Setting, folder: Path, *, n_years: int, n_reserve_years: in
         folder: of policy files.
         n_years: years of weather and work, of the days for tests.
         n_reserve_years: that the reserve is worked out from.
+        known: what was played already, by the names of policies, and is not again.
     """
     files = played_policies(folder, setting)
     traces = setting.simulation.traces(n_days=None, n_years=n_years)
@@ -122,6 +126,8 @@ def protect(setting: Setting, folder: Path, *, n_years: int, n_reserve_years: in
         return _told(outcome, avoidable(course.is_brown_out, has_power, step_s=traces.step_s))
 
     def twice(file: PolicyFile) -> Twice:
+        if file.name in known and known[file.name].sha256 == file.sha256:
+            return known[file.name]
         bare = file.policy
         shielded = Governed(bare.policy, bare.settings, ReserveShield(reserve))
         return Twice(sha256=file.sha256, bare=played(bare), shielded=played(shielded))
@@ -129,6 +135,7 @@ def protect(setting: Setting, folder: Path, *, n_years: int, n_reserve_years: in
     return Shielded(
         **setting_fields(setting, traces),
         events=rounded(outcome.events),
+        n_reserve_years=n_reserve_years,
         is_sufficient=reserve.is_sufficient,
         reserve_wh=max(max(row) for row in reserve.reserve_wh),
         floor=_told(outcome, np.zeros_like(has_power)),

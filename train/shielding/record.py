@@ -39,6 +39,7 @@ class Shielded(SettingRecord):
 
     Attributes:
         events: that there were in each year.
+        n_reserve_years: that the reserve was worked out from.
         is_sufficient: whether the reserve fits into the battery at all seasons and hours.
         reserve_wh: largest charge that is kept.
         floor: what came of the least throttle, by which brown-outs are avoidable or not.
@@ -46,6 +47,7 @@ class Shielded(SettingRecord):
     """
 
     events: Floats
+    n_reserve_years: int
     is_sufficient: bool
     reserve_wh: float
     floor: Played
