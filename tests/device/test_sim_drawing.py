@@ -133,7 +133,7 @@ def test_a_trace_file_with_other_numbers_than_were_saved_is_refused(tmp_path: Pa
     with np.load(path) as file:
         arrays = dict(file)
     arrays["lux"] = arrays["lux"] + 1.0
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)
     with pytest.raises(InputError, match=r"t\.npz is damaged, or was made by another version"):
         Traces.load(path)
 

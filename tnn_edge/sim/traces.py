@@ -78,7 +78,8 @@ class Traces:
         arrays |= {name: value.astype(np.float32) for name, value in arrays.items() if value.ndim == 2}
         digest = _digest(arrays)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, sha256=np.array(digest), **arrays)
+        contents: dict[str, Any] = {"sha256": np.array(digest), **arrays}
+        np.savez_compressed(buffer, **contents)
         write_whole(path, buffer.getvalue(), "trace file")
         return digest
 
