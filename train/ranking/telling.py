@@ -9,7 +9,7 @@ from train.ranking.scores import Score, ahead_by, bracket, score_of, share_of_op
 
 __all__ = ["HEADINGS", "by_score", "rows", "title", "verdict"]
 
-HEADINGS = ["policy", "of optimum", "95 %", "right", "mean u", "brown-outs a year", "hours down a year"]
+HEADINGS = ["policy", "of optimum", "95 %", "right", "mean u", "brown-outs", "hours down"]
 
 _OURS = "price"
 
@@ -27,7 +27,7 @@ def by_score(ranked: Ranked) -> list[tuple[str, Score]]:
 
 
 def rows(ranked: Ranked) -> list[list[str]]:
-    """A row for each policy, best first; sums and means are of all years."""
+    """A row for each policy, best first; what is right is of all years, the columns after it are means of a year."""
     assert ranked.optima is not None
     events = np.array(ranked.events)
     found = []
