@@ -71,9 +71,13 @@ def tune(
         }
         return mean_utility(kind, found, device, sites, drawn)
 
-    n_finished = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
-    study.optimize(objective, n_trials=max(n_trials - n_finished, 0), callbacks=[on_trial] if on_trial else None)
+    left = max(n_trials - _n_finished(study), 0)
+    study.optimize(objective, n_trials=left, callbacks=[on_trial] if on_trial else None)
     return study.best_params
+
+
+def _n_finished(study: optuna.Study) -> int:
+    return len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
 
 
 def mean_utility(
@@ -143,6 +147,7 @@ def main(
         direction="maximize",
         load_if_exists=True,
     )
+    _check_same(found_study, journal, {"simulation": read.text, "years": years})
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("tuning", total=trials)
@@ -159,7 +164,16 @@ def main(
     about = f"Tuned on training days of {names}: utility {found_study.best_value:.4f} of an event there"
     write_whole(out, policy_text(kind, found, device, Place.of_climate(sites[0]), about).encode(), "policy file")
     read_policy(out)
-    typer.echo(f"{out}: {about}, in {len(found_study.trials)} trials")
+    typer.echo(f"{out}: {about}, in {_n_finished(found_study)} trials")
+
+
+def _check_same(study: optuna.Study, journal: Path, about: Mapping[str, Any]) -> None:
+    """Numbers of another simulation, or of other years, are no numbers to go on from."""
+    known = study.user_attrs
+    for name, value in about.items():
+        if known.get(name, value) != value:
+            raise InputError(f"{journal} has a study of {study.study_name} with other {name}; name another --study")
+        study.set_user_attr(name, value)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,15 @@ def test_a_search_goes_on_where_it_was_stopped_and_never_gets_worse(tmp_path: Pa
     assert (tmp_path / "ramp.journal").is_file()
 
 
+def test_a_search_of_other_years_does_not_go_on_from_it(tmp_path: Path) -> None:
+    assert run("--kind", "constant", "--out", tmp_path / "c.toml", "--trials", 1).exit_code == 0
+    other = run("--kind", "constant", "--out", tmp_path / "c.toml", "--trials", 1, "--years", 2)
+    assert isinstance(other.exception, InputError)
+    assert "c.journal has a study of constant 120 Wh greensboro with other years; name another --study" in str(
+        other.exception
+    )
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_written_decides_as_what_was_tuned(kind: str, tmp_path: Path) -> None:
     device, place = reference_device(), Place.of_climate(read_climate("miami"))
