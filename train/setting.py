@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,15 @@ class PolicyFile:
     policy: Governed[Any]
 
 
-def read_settings(simulations: Sequence[Path], batteries_wh: Sequence[float]) -> list[Setting]:
+def read_settings(
+    simulations: Sequence[Path], batteries_wh: Sequence[float], *, period_s: float | None = None
+) -> list[Setting]:
     """Every simulation with every battery; with its own where none is named.
+
+    Args:
+        simulations: files.
+        batteries_wh: usable energies.
+        period_s: time between two decisions, None for what each file says.
 
     Raises:
         ConfigError: a simulation does not hold.
@@ -61,6 +68,8 @@ def read_settings(simulations: Sequence[Path], batteries_wh: Sequence[float]) ->
         if any(setting.name == path.stem for setting in settings):
             raise InputError(f"two simulations are called {path.stem!r}; rename one of the files")
         read = read_simulation(path)
+        if period_s is not None:
+            read = replace(read, period_s=period_s)
         devices = [read.device.with_battery(wh) for wh in batteries_wh] or [read.device]
         settings += [Setting(name=path.stem, simulation=read, device=device) for device in devices]
     return settings

@@ -28,13 +28,16 @@ def main(
     battery_wh: Batteries = None,
     years: Annotated[int, typer.Option(min=1, max=1000, help="Years of weather and work in each setting.")] = 112,
     reserve_years: Annotated[int, typer.Option(min=1, max=1000, help="Years that a reserve is made of.")] = 50,
+    period_s: Annotated[
+        float, typer.Option(min=60.0, max=3600.0, help="Time between two decisions, a divisor of an hour.")
+    ] = 3600.0,
     processes: Annotated[int, typer.Option(min=1, help="Settings at once.")] = len(os.sched_getaffinity(0)),
     out: Out = None,
 ) -> None:
     """Play policies without and with the reserve shield, and count the brown-outs that the floor would have avoided."""
     shielding, file = known_figures(simulation, out, Shielding)
     if file is not None:
-        settings = read_settings(simulation, battery_wh or BATTERIES_WH)
+        settings = read_settings(simulation, battery_wh or BATTERIES_WH, period_s=period_s)
         lacking = [
             (each, known)
             for each in settings
@@ -73,7 +76,8 @@ def main(
 def _known(shielding: Shielding, setting: Setting, n_years: int, n_reserve_years: int) -> dict[str, Twice]:
     """What was played in a setting already, under the same reserve."""
     for each in shielding.settings:
-        if each.is_of(setting, n_years) and each.n_reserve_years == n_reserve_years:
+        is_same = (each.period_s, each.n_reserve_years) == (setting.simulation.period_s, n_reserve_years)
+        if each.is_of(setting, n_years) and is_same:
             return each.policies
     return {}
 

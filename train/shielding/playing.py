@@ -135,6 +135,7 @@ def protect(
     return Shielded(
         **setting_fields(setting, traces),
         events=rounded(outcome.events),
+        period_s=traces.step_s,
         n_reserve_years=n_reserve_years,
         is_sufficient=reserve.is_sufficient,
         reserve_wh=max(max(row) for row in reserve.reserve_wh),

@@ -39,6 +39,7 @@ class Shielded(SettingRecord):
 
     Attributes:
         events: that there were in each year.
+        period_s: time between two decisions.
         n_reserve_years: that the reserve was worked out from.
         is_sufficient: whether the reserve fits into the battery at all seasons and hours.
         reserve_wh: largest charge that is kept.
@@ -47,6 +48,7 @@ class Shielded(SettingRecord):
     """
 
     events: Floats
+    period_s: float
     n_reserve_years: int
     is_sufficient: bool
     reserve_wh: float
