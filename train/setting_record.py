@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from tnn_edge.sim.simulation import Simulation
 from tnn_edge.sim.traces import Traces
 from train.record_file import Record
 from train.setting import Setting
 
-__all__ = ["SettingRecord", "setting_fields", "with_fresh"]
+__all__ = ["SettingRecord", "digest_of", "setting_fields", "with_fresh"]
 
 
 class SettingRecord(Record):
@@ -20,7 +21,7 @@ class SettingRecord(Record):
         name: of the place.
         panel_w: rated power.
         battery_wh: usable energy.
-        simulation: SHA-256 of the simulation file.
+        simulation: SHA-256 of the simulation file and the files that it names.
         days: length of a year.
         n_years: years played.
     """
@@ -40,7 +41,7 @@ class SettingRecord(Record):
     def is_of(self, setting: Setting, n_years: int) -> bool:
         """Whether that setting was played, so many years of it, with the simulation file as it is."""
         mine = (self.title, self.simulation, self.n_years)
-        return mine == (str(setting), _digest(setting), n_years)
+        return mine == (str(setting), digest_of(setting.simulation), n_years)
 
 
 def setting_fields(setting: Setting, traces: Traces) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def setting_fields(setting: Setting, traces: Traces) -> dict[str, Any]:
         "name": setting.name,
         "panel_w": setting.device.panel.rated_w,
         "battery_wh": setting.battery_wh,
-        "simulation": _digest(setting),
+        "simulation": digest_of(setting.simulation),
         "days": traces.n_steps * traces.step_s / 86_400.0,
         "n_years": len(traces),
     }
@@ -64,5 +65,9 @@ def with_fresh(settings: Sequence[S], fresh: S) -> list[S]:
     return sorted([*others, fresh], key=lambda each: (each.name, each.panel_w, each.battery_wh))
 
 
-def _digest(setting: Setting) -> str:
-    return hashlib.sha256(setting.simulation.text.encode()).hexdigest()
+def digest_of(simulation: Simulation) -> str:
+    """SHA-256 of a simulation file and the files that it names."""
+    total = hashlib.sha256(simulation.text.encode())
+    for path in simulation.files:
+        total.update(path.read_bytes())
+    return total.hexdigest()

@@ -23,7 +23,7 @@ from tnn_edge.sim.camera_device import CameraDevice
 from tnn_edge.sim.climate import Climate
 from tnn_edge.sim.simulation import Simulation
 
-__all__ = ["KINDS", "Place", "Range", "at_place", "build_policy", "device_settings", "policy_settings"]
+__all__ = ["KINDS", "PRICED", "Place", "Range", "at_place", "build_policy", "device_settings", "policy_settings"]
 
 _UNKNOWN_SUN_W_M2 = 100.0
 
@@ -110,6 +110,9 @@ KINDS: Mapping[str, Mapping[str, Range]] = {
 }
 """Kinds of policies, as the tables of a policy file are called, with what is searched."""
 
+PRICED = ("price", "lyapunov", "mpc")
+"""Kinds that weigh accuracy against power by a device profile."""
+
 _CLASSES: Mapping[str, Any] = {
     "constant": ConstantPolicy,
     "thresholds": ThresholdPolicy,
@@ -177,16 +180,18 @@ def build_policy(kind: str, found: Mapping[str, float], device: CameraDevice, pl
     settings = {**device_settings(kind, device, place), **policy_settings(kind, found)}
     if kind == "thresholds":
         settings["steps"] = [ThresholdStep(**step) for step in settings["steps"]]
-    if kind in ("price", "lyapunov", "mpc"):
+    if kind in PRICED:
         settings["profile"] = device.profile
     policy: Policy[Any] = _CLASSES[kind](**settings)
     return policy
 
 
 def at_place(governed: Governed[Any], device: CameraDevice, place: Place) -> Governed[Any]:
-    """A policy as its file would be for another device and place: what was tuned stays as it is."""
+    """A policy as its file would be for another device and place, without a shield: what was tuned stays as it is."""
     policy: Any = governed.policy
     for kind, kind_class in _CLASSES.items():
         if type(policy) is kind_class:
             policy = replace(policy, **device_settings(kind, device, place))
-    return Governed(policy, governed.settings, governed.shield)
+            if kind in PRICED:
+                policy = replace(policy, profile=device.profile)
+    return Governed(policy, governed.settings)

@@ -8,7 +8,9 @@ machines may share one. What is maximised is utility over events, mean of the si
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +19,8 @@ import optuna
 import typer
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
 from rich.console import Console
 from rich.progress import Progress
 
@@ -30,7 +34,8 @@ from tnn_edge.sim.playing import play
 from tnn_edge.sim.simulation import read_simulation
 from tnn_edge.sim.traces import Traces
 from tnn_edge.whole_file import check_writable, write_whole
-from train.tunable import KINDS, Place, build_policy, device_settings, policy_settings
+from train.setting_record import digest_of
+from train.tunable import KINDS, PRICED, Place, build_policy, device_settings, policy_settings
 
 __all__ = ["policy_text", "tune"]
 
@@ -71,13 +76,14 @@ def tune(
         }
         return mean_utility(kind, found, device, sites, drawn)
 
-    left = max(n_trials - _n_finished(study), 0)
-    study.optimize(objective, n_trials=left, callbacks=[on_trial] if on_trial else None)
+    if _n_finished(study) < n_trials:
+        enough = MaxTrialsCallback(n_trials, states=(TrialState.COMPLETE,))  # counts those of other processes too
+        study.optimize(objective, callbacks=[enough, *([on_trial] if on_trial else [])])
     return study.best_params
 
 
 def _n_finished(study: optuna.Study) -> int:
-    return len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
+    return len(study.get_trials(states=[TrialState.COMPLETE]))
 
 
 def mean_utility(
@@ -91,13 +97,30 @@ def mean_utility(
     return float(sum(shares) / len(shares))
 
 
-def policy_text(kind: str, found: Mapping[str, float], device: CameraDevice, place: Place, about: str) -> str:
-    """A policy file with the numbers that were found."""
+def policy_text(
+    kind: str,
+    found: Mapping[str, float],
+    device: CameraDevice,
+    place: Place,
+    *,
+    about: str,
+    profile: str = REFERENCE,
+) -> str:
+    """A policy file with the numbers that were found.
+
+    Args:
+        kind: of policy.
+        found: numbers that were searched.
+        device: that it was tuned for.
+        place: where.
+        about: its first line.
+        profile: of the device, as the policy file names it.
+    """
     settings = {**device_settings(kind, device, place), **policy_settings(kind, found)}
     lines = [f"# {about}", "", f'observation_hash = "{table_hash()}"', "", f"[{kind}]"]
     lines += [f"{name} = {_toml(value)}" for name, value in settings.items()]
-    if kind in ("price", "lyapunov", "mpc"):
-        lines.append(f'profile = "{REFERENCE}"  # the device that it was tuned for')
+    if kind in PRICED:
+        lines.append(f"profile = {json.dumps(profile)}  # of the device that it was tuned for")
     lines += ["", "[governor]", "unknown_u = 0.0  # u while a signal is unknown that the policy needs", ""]
     return "\n".join(lines)
 
@@ -143,11 +166,12 @@ def main(
     found_study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(journal))),
         study_name=f"{kind} {device.board.battery.usable_wh:g} Wh {names}",
-        sampler=optuna.samplers.TPESampler(seed=seed),
         direction="maximize",
         load_if_exists=True,
     )
-    _check_same(found_study, journal, {"simulation": read.text, "years": years})
+    # Another process, and one that goes on, does not try the same numbers again.
+    found_study.sampler = optuna.samplers.TPESampler(seed=seed + len(found_study.trials))
+    _check_same(found_study, journal, {"simulation": digest_of(read), "years": years})
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("tuning", total=trials)
@@ -162,7 +186,9 @@ def main(
             on_trial=lambda _study, _trial: progress.advance(bar),
         )
     about = f"Tuned on training days of {names}: utility {found_study.best_value:.4f} of an event there"
-    write_whole(out, policy_text(kind, found, device, Place.of_climate(sites[0]), about).encode(), "policy file")
+    profile = REFERENCE if read.profile is None else os.path.relpath(read.profile, out.absolute().parent)
+    text = policy_text(kind, found, device, Place.of_climate(sites[0]), about=about, profile=profile)
+    write_whole(out, text.encode(), "policy file")
     read_policy(out)
     typer.echo(f"{out}: {about}, in {_n_finished(found_study)} trials")
 

@@ -59,6 +59,7 @@ def test_numbers_of_a_profile_cannot_be_changed() -> None:
         ("u = [0.0,", "u = [0.1,", r"u must rise from 0 to at most 1, got \[0.1, 0.5, 1.0\]"),
         ("[0.5, 2.0, 4.0]", "[0.5, 2.0]", "power_w has 2 numbers for 3 operating points"),
         ("[0.5, 2.0, 4.0]", "[0.5, 4.0, 2.0]", "power_w must be finite, at least 0 and not fall"),
+        ("[0.5, 2.0, 4.0]", "[0.0, 0.0, 0.0]", "power_w is 0 at the last operating point"),
         ("idle_w = 2.0", "idle_w = -2.0", "idle_w must be finite and not negative, got -2"),
         ("[1.0, 100.0]", "[0.0, 100.0]", "lux must have two levels or more, rise and be above 0"),
         ("[[0.2, 0.6],", "[[0.2],", "lists differ in length"),

@@ -105,6 +105,21 @@ def test_no_policy_can_brown_out_a_device_whose_harvest_is_above_the_declared_en
         assert outcome.hours_down.sum() == pytest.approx(0.0, abs=1e-9)
 
 
+def test_where_it_warms_within_a_step_the_charge_lasts_through_the_colder_one() -> None:
+    battery = Battery(usable_wh=20.0, discharge_efficiency=1.0, cut_off=0.0, reboot=0.2, cold_loss_per_k=0.02)
+    device = replace(reference_device(panel_w=40.0), board=PoweredBoard(battery=battery))
+    traces, is_night = random_traces(1, 48), np.arange(48)[None, :] < 12
+    air_c = np.where(is_night, 0.0, 20.0)  # at night 8 of 20 Wh cannot be drawn, by day none
+    warming = replace(traces, air_c=air_c, irradiance_w_m2=np.where(is_night, 0.0, 1000.0))
+    needed = needed_charge_wh(device, warming, horizon_days=1000.0)
+    assert needed[0, 12] == 8.0
+    assert needed[0, 0] < 16.0
+    reserve = by_slot(device, warming, needed)
+    for start_wh in needed[0, 0] + np.linspace(0.0, 4.0, 25):
+        outcome, _ = play(device, warming, shielded(ConstantPolicy(1.0), reserve), start_soc=start_wh / 20.0 + 1e-9)
+        assert outcome.brown_outs.sum() == 0
+
+
 def test_without_the_shield_the_same_policy_browns_out() -> None:
     device = small_device(30.0)
     traces = random_traces(8, 400, seed=1)
@@ -242,13 +257,17 @@ def test_what_is_needed_is_the_worst_of_all_that_comes_within_the_horizon(
     rows[:, WORKLOAD] = 1.0
     terms = Terms.of(device, rows, step_s=900.0)
     loss_wh = terms.needed_wh[:, 0] - terms.gained_wh[:, 0] + terms.leak_wh
-    np.testing.assert_allclose(one_step, np.maximum(cut_off_wh + loss_wh, cut_off_wh), atol=1e-9)
+    after_wh = np.maximum(cut_off_wh, np.append(cut_off_wh[1:], cut_off_wh[-1]))
+    before_wh = np.append(cut_off_wh[0], after_wh[:-1])
+    np.testing.assert_allclose(one_step, np.maximum(after_wh + loss_wh, before_wh), atol=1e-9)
     n_ahead = min(max(round(horizon_days * 96), 1), 150)
     for t in (0, 40, 149):
-        spent, worst = 0.0, cut_off_wh[t]
+        last = 149 if is_round else 0
+        spent, worst = 0.0, max(cut_off_wh[t], cut_off_wh[t - 1 if t > 0 else last])
         for k in range(t, t + n_ahead if is_round else min(t + n_ahead, 150)):
             spent += loss_wh[k % 150]
-            worst = max(worst, spent + cut_off_wh[k % 150])
+            following = cut_off_wh[(k + 1) % 150] if is_round or k < 149 else 0.0
+            worst = max(worst, spent + cut_off_wh[k % 150], spent + following)
         assert needed[t] == pytest.approx(worst, abs=1e-7)
 
 

@@ -87,3 +87,8 @@ def test_a_board_gets_hot_at_the_end_of_a_step_and_the_battery_is_as_cold_as_the
     assert after.is_hot.tolist() == [True]
     assert after.battery.charge_wh[0] == 50.0  # nothing is charged below 0 degrees C
     assert flow.spilled_wh[0] == pytest.approx(50.0 - 7.0 / 0.9)
+
+
+def test_a_board_that_starts_in_the_cold_is_on_above_the_cut_off_of_that_cold() -> None:
+    state = board().state([0.15, 0.17, 0.15], np.array([0.0, 0.0, 20.0]))
+    assert state.battery.is_on.tolist() == [False, True, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,3 +179,15 @@ def test_events_that_cannot_be_are_refused(options: dict[str, float], message: s
 def test_surroundings_that_cannot_be_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Surroundings(), **options)  # type: ignore[arg-type]
+
+
+def test_years_for_tests_share_neither_days_nor_work_nor_clouds_with_others() -> None:
+    climate = read_climate("miami")
+    drawn = [draw_traces(climate, split, [3], n_days=30) for split in ("train", "validation", "test")]
+    elsewhere = draw_traces(read_climate("greensboro"), "train", [3], n_days=30)
+    for one, other in itertools.combinations([*drawn, elsewhere], 2):
+        for name in ("events_per_h", "confidence_z", "irradiance_w_m2"):
+            assert abs(np.corrcoef(getattr(one, name)[0], getattr(other, name)[0])[0, 1]) < 0.95, name
+        assert not np.array_equal(one.confidence_z, other.confidence_z)
+    z = [abs(np.corrcoef(a.confidence_z[0], b.confidence_z[0])[0, 1]) for a, b in itertools.combinations(drawn, 2)]
+    assert max(z) < 0.1

@@ -178,6 +178,23 @@ def test_a_file_that_holds_too_little_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
+def test_values_that_are_further_apart_than_steps_are_refused_with_the_step_that_fits(tmp_path: Path) -> None:
+    ghi = sunlight()
+    keep = np.arange(len(ghi)) % 4 == 0
+    write(tmp_path / "a.csv", ghi, keep=keep)
+    with pytest.raises(InputError, match=r"a value every 3600 s, and a step takes 900 s; set period_s = 3600"):
+        read(tmp_path / "a.csv")
+    assert read(tmp_path / "a.csv", step_s=3600.0)[1].n_gaps == 0
+
+
+def test_the_date_is_that_of_the_calendar_over_new_year(tmp_path: Path) -> None:
+    begin = datetime(2025, 12, 30, tzinfo=timezone(timedelta(hours=-5)))
+    ghi = sunlight(4)
+    lines = [f"{(begin + timedelta(minutes=15 * i)).isoformat()},{value:.3f}" for i, value in enumerate(ghi)]
+    (tmp_path / "a.csv").write_text("\ufefftime,ghi\n" + "\n".join(lines) + "\n")  # as a spreadsheet writes it
+    assert sorted(set(read(tmp_path / "a.csv")[0].day_of_year)) == [1.0, 2.0, 364.0, 365.0]
+
+
 def test_a_simulation_takes_a_file_in_place_of_a_site(tmp_path: Path) -> None:
     write(tmp_path / "roof.csv", sunlight())
     table = '[sunlight]\ncsv = "roof.csv"\nlatitude_deg = 25.8\nlongitude_deg = -80.27\nutc_offset_h = -5\n'

@@ -132,6 +132,31 @@ def test_a_reserve_is_written_that_a_policy_can_name(tmp_path: Path) -> None:
     assert found["policies"]["policy"]["brown_outs"] == [0.0]
 
 
+def test_a_reserve_of_another_device_is_refused(tmp_path: Path) -> None:
+    out, policy = tmp_path / "reserve.json", tmp_path / "policy.toml"
+    config = edited(tmp_path, 'site = "greensboro"', 'site = "miami"')
+    CliRunner().invoke(app, ["reserve", str(config), "--out", str(out), "--years", "1"])
+    policy.write_text('[constant]\nu = 1.0\n[governor]\nunknown_u = 0.0\n[shield]\nreserve = "reserve.json"\n')
+    other = (
+        config.read_text().replace("usable_wh = 120.0", "usable_wh = 40.0").replace("period_s = 900", "period_s = 1800")
+    )
+    config.write_text(other)
+    result = simulate("--policy", policy, "--days", 1, config=config)
+    assert isinstance(result.exception, InputError)
+    assert "the reserve of miami is for another device: battery_wh 120.0 in place of 40.0" in str(result.exception)
+    assert "period_s 900 in place of 1800; make one with tnn-edge reserve" in str(result.exception)
+
+
+def test_where_even_the_optimum_gets_nothing_there_are_no_shares_of_it(tmp_path: Path) -> None:
+    config = edited(tmp_path, "start_soc = 0.6", "start_soc = 0.0")
+    config.write_text(config.read_text().replace("rated_w = 40.0", "rated_w = 0.0"))
+    result = simulate("--policy", PRICE, "--days", 1, config=config)
+    assert result.exit_code == 0, result.output
+    assert "there are no shares of it" in result.output
+    found = json.loads(simulate("--policy", PRICE, "--days", 1, "--json", config=config).stdout)
+    assert found["policies"]["price"]["of_optimum"] is None
+
+
 def test_a_reserve_that_does_not_fit_into_the_battery_says_so(tmp_path: Path) -> None:
     out = tmp_path / "reserve.json"
     config = edited(tmp_path, "usable_wh = 120.0", "usable_wh = 20.0")

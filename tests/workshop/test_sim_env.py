@@ -130,7 +130,7 @@ def test_an_action_of_zero_is_the_price_rule_itself_under_its_shield(shield_year
             power_in_w=state[core.POWER_IN_W],
             lux=lux,
             workload=episodes.rows[trace, step, WORKLOAD],
-            hour=year.hour[step],
+            hour=year.start_hour[step],
             day_of_year=year.day_of_year[step],
         )
         decision, memory = rule.decide(observation, memory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tnn_edge.control import read_policy
+from tnn_edge.control import PricePolicy, read_policy, write_profile
 from tnn_edge.errors import InputError
 from tnn_edge.sim.camera_device import reference_device
 from tnn_edge.sim.climate import read_climate
 from tnn_edge.sim.drawing import draw_traces
-from train.tunable import KINDS, Place, build_policy, policy_settings
+from train.tunable import KINDS, Place, at_place, build_policy, policy_settings
 from train.tune import main, mean_utility, policy_text
 
 SIMULATION = Path(__file__).parents[2] / "examples/demo/simulation.toml"
@@ -55,11 +56,32 @@ def test_what_is_written_decides_as_what_was_tuned(kind: str, tmp_path: Path) ->
     rng = np.random.default_rng(0)
     found = {name: float(f"{rng.uniform(each.low, each.high):.6g}") for name, each in KINDS[kind].items()}
     path = tmp_path / "policy.toml"
-    path.write_text(policy_text(kind, found, device, place, "test"))
+    path.write_text(policy_text(kind, found, device, place, about="test"))
     written, tuned = read_policy(path).policy, build_policy(kind, found, device, place)
     settings = {name: value for name, value in vars(tuned).items() if isinstance(value, float)}
     assert settings == pytest.approx({name: getattr(written, name) for name in settings}, rel=1e-5)
     assert policy_settings(kind, found).keys() <= vars(tuned).keys()
+
+
+def test_a_policy_is_tuned_for_the_profile_of_the_simulation(tmp_path: Path) -> None:
+    mine = replace(reference_device().profile, idle_w=1.5, source="mine")
+    (tmp_path / "boards").mkdir()
+    write_profile(tmp_path / "boards/mine.toml", mine)
+    config = tmp_path / "simulation.toml"
+    config.write_text(SIMULATION.read_text().replace('profile = "reference"', 'profile = "boards/mine.toml"'))
+    app = typer.Typer()
+    app.command()(main)
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out/price.toml"
+    arguments = [config, "--kind", "price", "--trials", 1, "--years", 1, "--out", out]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    policy = read_policy(out).policy
+    assert isinstance(policy, PricePolicy)
+    assert policy.profile.idle_w == 1.5
+    elsewhere = at_place(read_policy(out), reference_device(), Place.of_climate(read_climate("miami"))).policy
+    assert isinstance(elsewhere, PricePolicy)
+    assert elsewhere.profile.idle_w == 2.2
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -47,7 +47,7 @@ def reserve(
 
     check_writable(out, "reserve file")
     read = read_simulation(config)
-    weather = known_years(read.site(), years, seed=read.seed, step_s=read.period_s, surroundings=read.surroundings)
+    weather = known_years(read.site(), years, step_s=read.period_s, surroundings=read.surroundings)
     made = declare_reserve(read.device, weather, u_floor=u_floor, horizon_days=ahead, margin=margin)
     write_reserve(out, made)
     kept = [max(row) for row in made.reserve_wh]

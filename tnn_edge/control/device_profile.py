@@ -31,6 +31,8 @@ Floats = npt.NDArray[np.float64]
 _TINY_U = 1e-9
 """So much below an operating point u may lie and still mean it: 0.3 is not the same number by every sum."""
 
+_MOST_POINTS = 256
+
 REFERENCE = "reference"
 """Name of the profile that scores are given for, so that they compare across networks."""
 
@@ -69,10 +71,14 @@ class DeviceProfile:
             object.__setattr__(self, name, values)
         if self.u.ndim != 1 or not self.u.size or self.u[0] != 0.0 or self.u[-1] > 1.0 or (np.diff(self.u) <= 0).any():
             raise InputError(f"u must rise from 0 to at most 1, got {self.u.tolist()}")
+        if self.u.size > _MOST_POINTS:
+            raise InputError(f"u has {self.u.size} operating points; {_MOST_POINTS} are the most")
         if self.power_w.shape != self.u.shape:
             raise InputError(f"power_w has {self.power_w.size} numbers for {self.u.size} operating points")
         if not (np.isfinite(self.power_w).all() and self.power_w[0] >= 0.0 and (np.diff(self.power_w) >= 0.0).all()):
             raise InputError(f"power_w must be finite, at least 0 and not fall, got {self.power_w.tolist()}")
+        if self.power_w[-1] <= 0.0:
+            raise InputError("power_w is 0 at the last operating point: no energy is known of this network")
         if not 0.0 <= self.idle_w < math.inf:
             raise InputError(f"idle_w must be finite and not negative, got {self.idle_w:g}")
         if self.lux.ndim != 1 or self.lux.size < 2 or not (self.lux[0] > 0.0 and (np.diff(self.lux) > 0.0).all()):

@@ -21,6 +21,9 @@ Floats = npt.NDArray[np.float64]
 N_SEASONS = 36
 """Parts of a year, of ten days."""
 
+_TINY_H = 1e-9
+"""By rounding, an hour that begins may lie so much before its beginning."""
+
 _Positive = Annotated[float, Field(gt=0.0)]
 _NotNegative = Annotated[float, Field(ge=0.0)]
 _Efficiency = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -83,9 +86,10 @@ class Reserve(BaseModel):
             hour: shape [n]; from 24 on it is the next day's.
         """
         is_known = ~(np.isnan(day_of_year) | np.isnan(hour))
-        day = np.where(is_known, day_of_year, 1.0) + np.floor(np.where(is_known, hour, 0.0) / 24.0)
+        since_midnight = np.where(is_known, hour, 0.0) + _TINY_H
+        day = np.where(is_known, day_of_year, 1.0) + np.floor(since_midnight / 24.0)
         table = np.array(self.reserve_wh)
-        kept = table[season_of(day), (np.where(is_known, hour, 0.0) % 24.0).astype(np.intp)]
+        kept = table[season_of(day), (since_midnight % 24.0).astype(np.intp)]
         return np.where(is_known, kept, np.nan)
 
     def needed_wh(self) -> Floats:

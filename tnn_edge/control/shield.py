@@ -22,8 +22,9 @@ class ReserveShield:
     Where no operating point does, and where state of charge, hour or date is unknown, u is `u_floor`. It is applied
     after floor, ceiling, slew and thermal cap, and may take u below them at once.
 
-    Theorem. Let R(t) be the charge with which a device at `u_floor` and full workload lives through everything that
-    comes after t: R(t) = max(cut_off(t), R(t + 1) + d(t)), where d(t) is what the battery loses in step t then. If
+    Theorem. Let C(t) be the charge at which power is lost in step t, d(t) what the battery loses in it at `u_floor` and
+    full workload, and R(t) the charge with which a device at `u_floor` lives through everything from step t on:
+    R(t) = max(C(t - 1), C(t), C(t) + d(t), R(t + 1) + d(t)). If
 
         the reserve of t's season and hour is at least R(t), at every t,
         R(t) fits into the battery, at every t, and
@@ -31,10 +32,11 @@ class ReserveShield:
 
     then the device never loses power, whatever the policy asks for.
 
-    Proof, by induction: the charge is at least R(t) at every t. Either the shield let pass a u with which the charge at
-    t + 1 is at least the reserve without sun at full workload, hence in truth, hence at least R(t + 1). Or u is
-    `u_floor`: then the charge at t + 1 is at least R(t) - d(t) >= R(t + 1), or the battery is full. Within a step the
-    charge runs in a straight line, so that it is never below the cut-off.
+    Proof, by induction: the charge is at least R(t) at the beginning of every step t, and at least C(t) at its end.
+    Either the shield let pass a u with which the charge at t + 1 is at least the reserve of t + 1 without sun at full
+    workload, hence in truth, hence at least R(t + 1), which is at least C(t). Or u is `u_floor`: then the charge at
+    t + 1 is at least R(t) - d(t), which is at least R(t + 1) and C(t), or the battery is full. Within a step the charge
+    runs in a straight line from a charge of at least C(t) to another, so that power is never lost.
 
     A reserve looks at the days of a site that were measured and so many days ahead; worse weather than that breaks the
     premise, not the proof.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +34,12 @@ class PoweredBoard:
     throttle: ThermalThrottle = field(default_factory=ThermalThrottle)
 
     def state(self, soc: npt.ArrayLike, air_c: npt.ArrayLike) -> BoardState:
-        """Boards as warm as the air, at a state of charge in [0, 1], shape [n] or a number for one."""
+        """Boards as warm as the air, at a state of charge in [0, 1], shape [n] or a number for one.
+
+        They are on where the charge is above the cut-off of a battery as cold as that.
+        """
         battery = self.battery.state(soc)
+        battery = replace(battery, is_on=battery.charge_wh > self.battery.cut_off_wh(air_c))
         temperature_c = np.broadcast_to(np.asarray(air_c, np.float64), battery.charge_wh.shape)
         return BoardState(battery=battery, temperature_c=temperature_c, is_hot=np.zeros(battery.is_on.shape, np.bool_))
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tnn_edge.control import Policy
+from tnn_edge.control import Governed, Policy
+from tnn_edge.sim.envelope import check_reserve
 from tnn_edge.sim.oracle import Optimum, find_optimum
 from tnn_edge.sim.playing import Course, Outcome, play
 from tnn_edge.sim.simulation import Simulation
@@ -42,6 +43,7 @@ class Comparison:
 
     Attributes:
         traces: what the devices met; the first device met the first.
+        events_per_h: that full computing could answer on the first device, shape [n_steps].
         n_days: length.
         n_devices: size of the fleet.
         played: name -> what the policy got.
@@ -49,14 +51,16 @@ class Comparison:
     """
 
     traces: Traces
+    events_per_h: Floats
     n_days: int
     n_devices: int
     played: Mapping[str, Played]
     optimum: Optimum
 
-    def share_of_optimum(self, name: str) -> float:
-        """What a policy got on the first device over what the optimum's plan attained there."""
-        return float(self.played[name].outcome.utility[0] / self.optimum.attained)
+    def share_of_optimum(self, name: str) -> float | None:
+        """What a policy got on the first device over what the optimum's plan attained; None where that is 0 or less."""
+        attained = self.optimum.attained
+        return float(self.played[name].outcome.utility[0] / attained) if attained > 0.0 else None
 
 
 def compare(
@@ -75,7 +79,13 @@ def compare(
         n_days: length; None for a year, or for all of the user's own file.
         n_devices: size of the fleet.
         on_progress: told which share of the work is done since it was last told.
+
+    Raises:
+        InputError: a policy's shield keeps the reserve of another device.
     """
+    for policy in policies.values():
+        if isinstance(policy, Governed) and policy.shield is not None:
+            check_reserve(policy.shield.reserve, simulation.device, period_s=simulation.period_s)
     traces = simulation.traces(n_days=n_days, n_years=min(n_devices, MOST_YEARS))
     parameters = simulation.parameters(n_devices)
     trace = np.arange(n_devices) % len(traces)
@@ -95,7 +105,14 @@ def compare(
             is_stopped[0] = True
             raise
     found_days = round(traces.n_steps * traces.step_s / 86_400.0)
-    return Comparison(traces=traces, n_days=found_days, n_devices=n_devices, played=played, optimum=optimum)
+    return Comparison(
+        traces=traces,
+        events_per_h=simulation.device.workload.answerable(traces.events_per_h[0]),
+        n_days=found_days,
+        n_devices=n_devices,
+        played=played,
+        optimum=optimum,
+    )
 
 
 def _play(

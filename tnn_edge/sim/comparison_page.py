@@ -43,8 +43,12 @@ def comparison_page(comparison: Comparison, simulation: Simulation, policies: Ma
         page.add_table(FLEET_HEADINGS, fleet_rows(comparison))
         page.add_picture(draw_fleet(comparison), alt="events answered right and hours without power over the devices")
         page.add_text(
-            "Devices differ in panel, battery and idle power as [fleet] says, and meet years of weather and work that "
-            "are drawn from one typical year's days.",
+            "Devices differ in panel, battery and idle power as [fleet] says, and meet "
+            + (
+                "years of weather and work that are drawn from one typical year's days."
+                if simulation.sunlight is None
+                else "the same weather with work of their own."
+            ),
             is_note=True,
         )
     page.add_heading("What was simulated")
@@ -57,4 +61,5 @@ def comparison_page(comparison: Comparison, simulation: Simulation, policies: Ma
 def _tile(comparison: Comparison, name: str) -> tuple[str, str, str]:
     got = comparison.played[name].outcome
     dark = "never dark" if got.brown_outs[0] == 0 else f"{got.hours_down[0]:.0f} h dark"
-    return name, f"{100.0 * got.right[0] / got.events[0]:.1f} %", f"of events right; {dark}"
+    share = 100.0 * got.right[0] / max(got.events[0], 1e-9)
+    return name, f"{share:.1f} %", f"of events right; {dark}"

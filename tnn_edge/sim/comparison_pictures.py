@@ -33,7 +33,7 @@ def draw_year(comparison: Comparison) -> bytes:
     per_day = _per_day(comparison)
     days = np.arange(comparison.n_days) + 0.5
     figure, (charge, dial, right, light) = _panels(4)
-    events = comparison.traces.events_per_h[0].reshape(-1, per_day).sum(axis=1) * comparison.traces.step_s / 3600.0
+    events = comparison.events_per_h.reshape(-1, per_day).sum(axis=1) * comparison.traces.step_s / 3600.0
     for name, colour, course in _courses(comparison):
         soc = 100.0 * course.soc[:, 0].reshape(-1, per_day)
         charge.fill_between(days, soc.min(axis=1), soc.max(axis=1), color=colour, alpha=0.15, linewidth=0.0)

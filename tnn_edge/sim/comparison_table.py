@@ -14,6 +14,8 @@ __all__ = ["FLEET_HEADINGS", "HEADINGS", "as_json", "fleet_rows", "notes", "rows
 
 HEADINGS = ["policy", "right", "of optimum", "brown-outs", "h dark", "mean u", "spilled kWh"]
 
+_UNKNOWN = "-"
+
 FLEET_HEADINGS = ["policy", "right: 5 %", "median", "95 %", "h dark: median", "95 %", "never dark"]
 
 
@@ -21,12 +23,12 @@ def rows(comparison: Comparison) -> list[list[str]]:
     """What each policy got on the first device, and at the end the optimum."""
     table = []
     for name, played in comparison.played.items():
-        got = played.outcome
+        got, share = played.outcome, comparison.share_of_optimum(name)
         table.append(
             [
                 name,
-                f"{100.0 * got.right[0] / got.events[0]:.1f} %",
-                f"{100.0 * comparison.share_of_optimum(name):.1f} %",
+                _percent(got.right[0], got.events[0]),
+                _UNKNOWN if share is None else f"{100.0 * share:.1f} %",
                 f"{got.brown_outs[0]:.0f}",
                 f"{got.hours_down[0]:.1f}",
                 f"{got.mean_u[0]:.2f}",
@@ -39,8 +41,8 @@ def rows(comparison: Comparison) -> list[list[str]]:
     table.append(
         [
             "optimum in hindsight",
-            f"{100.0 * course.right.sum() / events:.1f} %",
-            f"100 to {100.0 * (1.0 + optimum.gap):.1f} %",
+            _percent(course.right.sum(), events),
+            _UNKNOWN if optimum.gap is None else f"100 to {100.0 * (1.0 + optimum.gap):.1f} %",
             str(optimum.brown_outs),
             f"{(len(course.on_share) - on) * comparison.traces.step_s / 3600.0:.1f}",
             f"{(course.u * course.on_share).sum() / max(on, 1.0):.2f}",
@@ -55,7 +57,7 @@ def fleet_rows(comparison: Comparison) -> list[list[str]]:
     table = []
     for name, played in comparison.played.items():
         got = played.outcome
-        right = 100.0 * np.percentile(got.right / got.events, [5, 50, 95])
+        right = 100.0 * np.percentile(got.right / np.maximum(got.events, 1e-9), [5, 50, 95])
         dark = np.percentile(got.hours_down, [50, 95])
         table.append(
             [
@@ -70,10 +72,16 @@ def fleet_rows(comparison: Comparison) -> list[list[str]]:
 
 def notes(comparison: Comparison) -> str:
     """What the columns mean."""
+    gap = comparison.optimum.gap
+    of_optimum = (
+        f"; nothing gets more than {100.0 * (1.0 + gap):.1f} %."
+        if gap is not None
+        else ". That is not above 0 here, so there are no shares of it."
+    )
     return (
-        "All of it is modelled. right: share of all events that are answered right. of optimum: events answered right "
-        "less the cost of brown-outs, over what a plan attains that knows the future; nothing gets more than "
-        f"{100.0 * (1.0 + comparison.optimum.gap):.1f} %."
+        "All of it is modelled. right: share answered right of the events that full computing could answer. of "
+        "optimum: events answered right less the cost of brown-outs, over what a plan attains that knows the future"
+        + of_optimum
     )
 
 
@@ -91,6 +99,10 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             for name, played in comparison.played.items()
         },
     }
+
+
+def _percent(right: float, events: float) -> str:
+    return f"{100.0 * right / events:.1f} %" if events > 0.0 else _UNKNOWN
 
 
 def _lists(outcome: Outcome) -> dict[str, list[float]]:

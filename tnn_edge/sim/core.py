@@ -118,7 +118,7 @@ def parameters_of(device: CameraDevice, n: int, *, step_s: float) -> Floats:
 def start(
     parameters: Floats, rows: Floats, *, soc: npt.ArrayLike, trace: npt.ArrayLike, step: npt.ArrayLike = 0
 ) -> Floats:
-    """Devices at the beginning of a step, as warm as the air, shape [n, N_STATES].
+    """Devices at the beginning of a step, as warm as the air, shape [n, N_STATES]; on above the cut-off of that cold.
 
     Args:
         parameters: of `parameters_of`.
@@ -130,8 +130,10 @@ def start(
     state = np.full((len(parameters), N_STATES), np.nan)
     state[:, TRACE], state[:, STEP] = trace, step
     state[:, CHARGE_WH] = np.asarray(soc) * parameters[:, USABLE_WH]
-    state[:, IS_ON] = np.asarray(soc) > parameters[:, CUT_OFF]
-    state[:, TEMPERATURE_C] = rows[state[:, TRACE].astype(np.intp), state[:, STEP].astype(np.intp), AIR_C]
+    first = rows[state[:, TRACE].astype(np.intp), state[:, STEP].astype(np.intp)]
+    cut_off = parameters[:, CUT_OFF] + (1.0 - parameters[:, CUT_OFF]) * first[:, FROZEN]
+    state[:, IS_ON] = np.asarray(soc) > cut_off
+    state[:, TEMPERATURE_C] = first[:, AIR_C]
     state[:, IS_HOT] = 0.0
     return state
 

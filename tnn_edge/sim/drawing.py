@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ def draw_traces(
     normal = np.empty((4, n, n_steps))
     weekday, moon = np.empty(n), np.empty(n)
     for i, seed in enumerate(seeds):
-        rng = np.random.Generator(np.random.Philox(seed))
+        rng = _stream(climate.site, split, seed)
         days[i] = [pool[rng.integers(len(pool))] for pool in stands_in]
         weekday[i], moon[i] = rng.integers(7), rng.random()
         normal[:, i] = rng.standard_normal((4, n_steps))
@@ -185,6 +186,18 @@ def surrounded(sun: Sunlight, around: Surroundings, *, weekday: Floats, moon: Fl
         events_per_h=expected * around.events.bursts(bursts),
         confidence_z=confidence_z,
     )
+
+
+def _stream(site: str, split: str, seed: int) -> np.random.Generator:
+    """Random numbers of a year.
+
+    Years for tests go by their seed alone, at all sites alike. Every other pool of every site has its own, so that not
+    only the days but clouds and work of a test are none that anything was learned from.
+    """
+    if split == "test":
+        return np.random.Generator(np.random.Philox(seed))
+    pool = int.from_bytes(hashlib.sha256(f"{site} {split}".encode()).digest()[:8], "little")
+    return np.random.Generator(np.random.Philox(key=[seed, pool]))
 
 
 def _candidates(pool: Ints, calendar: Ints) -> list[Ints]:

@@ -80,7 +80,8 @@ class CameraDeviceEnv(gymnasium.Env[Floats32, Floats32]):
     drawn about the profile's at that light.
 
     ## Reward
-    (events answered right - 60 for each loss of power) / (events of a mean step). 60 is `brown_out_cost_events`.
+    (events answered right - 60 for each loss of power) / (events of a mean step of a working day). 60 is
+    `brown_out_cost_events`.
 
     ## Start
     A trace of the bank, a first step in it and a state of charge in `start_soc`, each uniform, by `np_random` alone.
@@ -91,7 +92,7 @@ class CameraDeviceEnv(gymnasium.Env[Floats32, Floats32]):
 
     ## Info
     Of the last step: `utility` [events], `energy_wh`, `brown_outs`, `hours_down`, `spilled_wh`, `u` (as served),
-    `overrides` (1 where the shield was stricter than the action, else 0).
+    `overrides` (1 where the shield was stricter than the action, with power or without, else 0).
 
     ## Versions
     v0: the first.

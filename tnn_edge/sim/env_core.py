@@ -107,11 +107,11 @@ def signals_of(rule: PricePolicy, traces: Traces, reserve: Reserve | None) -> Fl
     signals = np.empty((*traces.lux.shape, N_SIGNALS))
     signals[..., LIGHT_LEVEL] = rule.profile.level_at(traces.lux)
     signals[..., LOG_LUX] = np.clip((np.log10(np.maximum(traces.lux, 1e-2)) - 1.5) / 3.5, -1.0, 1.0)
-    hour, day = 2.0 * np.pi * traces.hour / 24.0, 2.0 * np.pi * (traces.day_of_year - 1.0) / 365.0
+    hour, day = 2.0 * np.pi * traces.start_hour / 24.0, 2.0 * np.pi * (traces.day_of_year - 1.0) / 365.0
     signals[..., HOUR_SIN], signals[..., HOUR_COS] = np.sin(hour), np.cos(hour)
     signals[..., DAY_SIN], signals[..., DAY_COS] = np.sin(day), np.cos(day)
     signals[..., RESERVE_WH] = (
-        -np.inf if reserve is None else reserve.at(traces.day_of_year, traces.hour + traces.step_s / 3600.0)
+        -np.inf if reserve is None else reserve.at(traces.day_of_year, traces.start_hour + traces.step_s / 3600.0)
     )
     return signals
 

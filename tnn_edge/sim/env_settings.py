@@ -19,8 +19,6 @@ ACTIONS = ("log_price", "direct")
 
 N_DAYS = 365
 
-_RESERVE_SEED = 1_000_000  # of years that are hardly ever those of an episode
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EnvSettings:
@@ -78,9 +76,7 @@ class EnvSettings:
         """The reserve that the shield keeps at a site, None for no shield."""
         if self.shield_years == 0:
             return None
-        years = known_years(
-            climate, self.shield_years, seed=_RESERVE_SEED, step_s=self.step_s, surroundings=self.surroundings
-        )
+        years = known_years(climate, self.shield_years, step_s=self.step_s, surroundings=self.surroundings)
         return declare_reserve(self.device, years)
 
     def price_rule(self) -> PricePolicy:

@@ -16,19 +16,21 @@ from tnn_edge.sim.forcing import WORKLOAD, Forcing
 from tnn_edge.sim.oracle_terms import Terms
 from tnn_edge.sim.traces import Traces
 
-__all__ = ["declare_reserve", "known_years", "needed_charge_wh"]
+__all__ = ["check_reserve", "declare_reserve", "known_years", "needed_charge_wh"]
 
 Floats = npt.NDArray[np.float64]
 
 WINDOW_DAYS = 10
 MARGIN = 0.02
 
+_SEED = 1_000_000
+
 _TIMES_AUTONOMY = 4.0
 """Winter sun that gives three quarters of what the floor takes makes a battery last so many times as long."""
 
 
 def known_years(
-    climate: Climate, n_years: int, *, seed: int, step_s: float, surroundings: Surroundings
+    climate: Climate, n_years: int, *, step_s: float, surroundings: Surroundings, seed: int = _SEED
 ) -> list[Traces]:
     """Years to work a reserve out from: of every pool of days but the one that is kept for tests.
 
@@ -38,9 +40,9 @@ def known_years(
     Args:
         climate: of the site.
         n_years: how many in all.
-        seed: of the first.
         step_s: length of a step.
         surroundings: lamps, haze and work.
+        seed: of the first; by default of none that anybody plays.
     """
     pools = ("train", "validation") if climate.is_trainable else ("test",)
     return [
@@ -73,12 +75,16 @@ def needed_charge_wh(
         terms = Terms.of(device, trace, step_s=traces.step_s)
         loss_wh = terms.needed_wh[:, point] - terms.gained_wh[:, point] + terms.leak_wh
         beyond = slice(n_ahead if is_round else 0)
-        # At the end of step k the charge is to be above the cut-off of that step.
         spent_wh = np.cumsum(np.concatenate([loss_wh, loss_wh[beyond]]))
+        cut_off_wh = np.concatenate([terms.cut_off_wh, terms.cut_off_wh[beyond]])
+        # Where one step ends and the next begins, the charge is to be above the cut-off of both.
+        between_wh = np.maximum(cut_off_wh, np.append(cut_off_wh[1:], cut_off_wh[-1]))
+        first_wh = max(terms.cut_off_wh[0], terms.cut_off_wh[-1] if is_round else 0.0)
         below = np.full(n_steps + n_ahead, -np.inf)
-        below[: len(spent_wh)] = spent_wh + np.concatenate([terms.cut_off_wh, terms.cut_off_wh[beyond]])
+        below[: len(spent_wh)] = spent_wh + between_wh
         before_wh = spent_wh[:n_steps] - loss_wh
-        needed[i] = np.maximum(_largest_ahead(below, n_ahead)[:n_steps] - before_wh, terms.cut_off_wh)
+        least_wh = np.append(first_wh, between_wh[: n_steps - 1])
+        needed[i] = np.maximum(_largest_ahead(below, n_ahead)[:n_steps] - before_wh, least_wh)
     return needed
 
 
@@ -120,15 +126,15 @@ def declare_reserve(
     if horizon_days is None:
         floor_w = converter.input_w(profile.idle_w + profile.power_w[profile.point_at(u_floor)])
         drain_w = floor_w / battery.discharge_efficiency + battery.self_discharge_w
-        horizon_days = _TIMES_AUTONOMY * battery.usable_wh / float(drain_w) / 24.0
-    table = np.zeros((N_SEASONS, 24))
+        horizon_days = _TIMES_AUTONOMY * battery.usable_wh / max(float(drain_w), 1e-9) / 24.0
+    table = np.full((N_SEASONS, 24), -np.inf)
     for traces in years:
         needed = needed_charge_wh(device, traces, u_floor=u_floor, horizon_days=horizon_days, is_round=True).max(axis=0)
         hour = traces.hour.astype(np.intp)
         for off in range(-window_days, window_days + 1):
             np.maximum.at(table, (season_of(traces.day_of_year + off), hour), needed)
     season = table.max(axis=1).argmin()
-    if table[season].max() == 0.0:
+    if table[season].max() == -np.inf:
         raise InputError(f"{years[0].site}: there is no day of season {season + 1} of {N_SEASONS}; draw whole years")
     reserve_wh = table + margin * battery.usable_wh
     return Reserve(
@@ -146,3 +152,34 @@ def declare_reserve(
         is_sufficient=bool((reserve_wh <= battery.usable_wh).all()),
         reserve_wh=np.minimum(reserve_wh, battery.usable_wh).tolist(),
     )
+
+
+def check_reserve(reserve: Reserve, device: CameraDevice, *, period_s: float) -> None:
+    """Refuse a reserve that was worked out for another device.
+
+    Args:
+        reserve: that a shield keeps.
+        device: that it is to protect.
+        period_s: time between two decisions.
+
+    Raises:
+        InputError: battery, board, operating points or period are others; all of them are named.
+    """
+    board, profile = device.board, device.profile
+    pairs: dict[str, tuple[object, object]] = {
+        "battery_wh": (reserve.battery_wh, board.battery.usable_wh),
+        "discharge_efficiency": (reserve.discharge_efficiency, board.battery.discharge_efficiency),
+        "leak_w": (reserve.leak_w, board.battery.self_discharge_w),
+        "converter_efficiency": (reserve.converter_efficiency, board.converter.efficiency),
+        "converter_w": (reserve.converter_w, board.converter.standby_w),
+        "idle_w": (reserve.idle_w, profile.idle_w),
+        "u": (reserve.u, profile.u.tolist()),
+        "power_w": (reserve.power_w, profile.power_w.tolist()),
+    }
+    others = [f"{name} {told} in place of {true}" for name, (told, true) in pairs.items() if told != true]
+    if reserve.period_s < period_s:
+        others.append(f"period_s {reserve.period_s:g} in place of {period_s:g}")
+    if others:
+        raise InputError(
+            f"the reserve of {reserve.site} is for another device: {'; '.join(others)}; make one with tnn-edge reserve"
+        )

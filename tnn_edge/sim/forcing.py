@@ -64,7 +64,7 @@ class Forcing:
         rows[..., CAN_CHARGE] = traces.air_c >= battery.min_charge_c
         rows[..., AIR_C] = traces.air_c
         rows[..., LEVEL] = device.profile.level_at(traces.scene_lux)
-        rows[..., EVENTS_PER_H] = np.minimum(traces.events_per_h, device.workload.full_events_per_h)
+        rows[..., EVENTS_PER_H] = device.workload.answerable(traces.events_per_h)
         rows[..., WORKLOAD] = device.workload.share(traces.events_per_h)
         rows[..., CONFIDENCE_Z] = traces.confidence_z
         return cls(step_s=traces.step_s, rows=rows)

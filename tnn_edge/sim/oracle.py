@@ -47,9 +47,9 @@ class Optimum:
     course: Course
 
     @property
-    def gap(self) -> float:
-        """What the optimum may exceed `attained` by, over `attained`."""
-        return self.bound / self.attained - 1.0
+    def gap(self) -> float | None:
+        """What the optimum may exceed `attained` by, over `attained`; None where that is nothing or less."""
+        return self.bound / self.attained - 1.0 if self.attained > 0.0 else None
 
 
 def find_optimum(
@@ -80,6 +80,8 @@ def find_optimum(
     stopped = np.zeros(1, np.bool_) if is_stopped is None else is_stopped
     forcing = Forcing.of(device, traces)
     terms = Terms.of(device, forcing.rows[i], step_s=traces.step_s)
+    if terms.leak_wh > 0.0:  # the bound holds where no more than a node leaks in a step
+        n_nodes = min(n_nodes, int(terms.usable_wh / terms.leak_wh) + 1)
     node_wh = terms.usable_wh / (n_nodes - 1)
     in_nodes: tuple[Any, ...] = (
         terms.needed_wh / node_wh,
@@ -98,7 +100,7 @@ def find_optimum(
     points = plan(*in_nodes)
     if stopped[0]:
         raise CancelledError
-    is_on = start_soc > device.board.battery.cut_off
+    is_on = start_soc * terms.usable_wh > terms.cut_off_wh[0]
     bound = float(np.interp(start_soc * (n_nodes - 1), np.arange(n_nodes), on if is_on else off))
     total, course = _follow(device, forcing, i, points, start_soc)
     return Optimum(

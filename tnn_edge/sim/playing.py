@@ -125,9 +125,9 @@ def play(
     state = core.start(numbers, forcing.rows, soc=start_soc, trace=which)
     flows, total, total_u = np.empty((n, core.N_FLOWS)), np.zeros((n, core.N_FLOWS)), np.zeros(n)
     course = Course.empty(traces.n_steps, n_courses)
-    memory = policy.initial_state(n)
+    memory, start_hour = policy.initial_state(n), traces.start_hour
     for t in range(traces.n_steps):
-        decision, memory = policy.decide(_observe(state, numbers, forcing, traces, which, t), memory)
+        decision, memory = policy.decide(_observe(state, numbers, forcing, traces, which, t, start_hour[t]), memory)
         u = np.nan_to_num(decision.u, nan=0.0)
         core.advance(
             state, u, forcing.rows, numbers, profile.u, profile.power_w, profile.accuracy, profile.confidence, flows
@@ -152,7 +152,13 @@ def play(
 
 
 def _observe(
-    state: Floats, parameters: Floats, forcing: Forcing, traces: Traces, which: npt.NDArray[np.intp], t: int
+    state: Floats,
+    parameters: Floats,
+    forcing: Forcing,
+    traces: Traces,
+    which: npt.NDArray[np.intp],
+    t: int,
+    hour: float,
 ) -> Observation:
     """What a policy may know at the beginning of a step."""
     return Observation.of(
@@ -163,7 +169,7 @@ def _observe(
         lux=traces.lux[which, t],
         confidence=state[:, core.CONFIDENCE],
         temperature_c=state[:, core.TEMPERATURE_C],
-        hour=traces.hour[t],
+        hour=hour,
         day_of_year=traces.day_of_year[t],
         workload=forcing.rows[which, t, WORKLOAD],
         last_u=state[:, core.LAST_U],

@@ -35,6 +35,7 @@ class Simulation:
         path: the file it was read from.
         text: what the file says.
         device: what is simulated.
+        profile: the file of its profile, None for the reference.
         climate: of the site, None where the sun is of the user's own file.
         sunlight: that file and its place, None where there is a site.
         surroundings: lamps, haze and work.
@@ -48,6 +49,7 @@ class Simulation:
     path: Path
     text: str
     device: CameraDevice
+    profile: Path | None
     climate: Climate | None
     sunlight: SunlightTable | None
     surroundings: Surroundings
@@ -56,6 +58,12 @@ class Simulation:
     start_soc: float
     period_s: float
     fleet: FleetTable
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that it was read from besides its own."""
+        own = [] if self.profile is None else [self.profile]
+        return own if self.sunlight is None else [*own, under(self.path.parent, Path(self.sunlight.csv))]
 
     def site(self) -> Climate:
         """The site.
@@ -110,6 +118,11 @@ class Simulation:
         ):
             factor = np.clip(1.0 + spread * rng.standard_normal(n_devices), 0.1, 1.9)
             parameters[1:, column] *= factor[1:]
+        # A smaller battery still gives what booting takes between its thresholds, or the device never started.
+        most_wh = (parameters[:, core.REBOOT] - parameters[:, core.CUT_OFF]) * parameters[:, core.USABLE_WH]
+        parameters[:, core.BOOT] = np.minimum(
+            parameters[:, core.BOOT], most_wh * parameters[:, core.DISCHARGE_EFFICIENCY]
+        )
         return parameters
 
 
@@ -123,8 +136,9 @@ def read_simulation(path: Path) -> Simulation:
     table = file.validate(SimulationTable)
     file.fail(_faults(table, path.parent))
     name = table.network.profile
+    profile = None if name == REFERENCE else under(path.parent, Path(name))
     device = CameraDevice(
-        profile=reference_profile() if name == REFERENCE else read_profile(under(path.parent, Path(name))),
+        profile=reference_profile() if profile is None else read_profile(profile),
         board=PoweredBoard(
             battery=table.battery, converter=table.converter, thermal=table.thermal, throttle=table.throttle
         ),
@@ -136,6 +150,7 @@ def read_simulation(path: Path) -> Simulation:
         path=path,
         text=file.text,
         device=device,
+        profile=profile,
         climate=None if table.site is None else read_climate(table.site),
         sunlight=table.sunlight,
         surroundings=Surroundings(events=table.events, clouds=table.clouds, **table.scene.model_dump()),

@@ -70,7 +70,7 @@ def read_samples(path: Path, *, utc_offset_h: float) -> Samples:
     air: list[float] = []
     zone = timezone(timedelta(hours=utc_offset_h))
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file)
             header = next(rows, None)
             if header is None:
@@ -93,7 +93,10 @@ def read_samples(path: Path, *, utc_offset_h: float) -> Samples:
         raise InputError(f"{path} is no CSV file of UTF-8 text: {err}") from err
     if len(moments) < 2:
         raise InputError(f"{path} holds {len(moments)} rows of values; a day is the least")
-    first = moments[0].astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    try:
+        first = moments[0].astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    except OverflowError as err:
+        raise InputError(f"{path}: the time {moments[0].isoformat()} lies outside the calendar") from err
     ghi = np.array(sun)
     return Samples(
         seconds=np.array([(moment - first).total_seconds() for moment in moments]),

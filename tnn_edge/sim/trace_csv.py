@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 _SHORT_GAP_S = 3600.0
+_BRIGHTEST_SHARE = 1.3
 _MOST_MISSING = 0.5
 _MOST_OFF_H = 1.5
 _DAY_S = 86_400.0
@@ -85,6 +87,10 @@ def read_trace_csv(
     if not seeds or min(seeds) < 0:
         raise InputError(f"seeds must hold at least one whole number, none below 0, got {list(seeds)}")
     samples = read_samples(path, utc_offset_h=utc_offset_h)
+    spacing_s = float(np.median(np.diff(samples.seconds)))
+    if spacing_s > 1.5 * step_s:
+        way_out = f"set period_s = {spacing_s:g}" if spacing_s <= 3600.0 else "an hour is the most"
+        raise InputError(f"{path} has a value every {spacing_s:g} s, and a step takes {step_s:g} s; {way_out}")
     ghi, air = _by_steps(samples, samples.ghi_w_m2, step_s), _by_steps(samples, samples.air_c, step_s)
     n_before = int(samples.seconds[0] // step_s)
     skipped = -(-n_before // per_day)
@@ -96,8 +102,8 @@ def read_trace_csv(
     n_steps = len(ghi)
     hours = np.arange(0.5, n_steps, dtype=np.float64) * (step_s / 3600.0)
     day = np.floor(hours / 24.0)
-    first_day = samples.first_day.timetuple().tm_yday + skipped
-    day_of_year = (first_day - 1.0 + day) % 366.0 + 1.0
+    dates = [samples.first_day + timedelta(days=skipped + i) for i in range(n_days)]
+    day_of_year = np.repeat([float(date.timetuple().tm_yday) for date in dates], per_day)
     clear = _clear_sky(latitude_deg, longitude_deg, utc_offset_h, day_of_year, hours % 24.0)
     is_missing = np.isnan(ghi)
     if is_missing.mean() > _MOST_MISSING:
@@ -182,7 +188,7 @@ def _check_noon(path: Path, ghi: Floats, hour: Floats, lead_h: Floats) -> None:
 
 def _filled(ghi: Floats, clear: Floats, per_day: int, *, max_short: int) -> Floats:
     """Irradiance without gaps; see `read_trace_csv` for the rule."""
-    share = ghi / np.maximum(clear, 1.0)
+    share = np.minimum(ghi / np.maximum(clear, 1.0), _BRIGHTEST_SHARE)
     known = np.flatnonzero(~np.isnan(ghi))
     filled = ghi.copy()
     by_day = ghi.reshape(-1, per_day)
@@ -198,7 +204,8 @@ def _filled(ghi: Floats, clear: Floats, per_day: int, *, max_short: int) -> Floa
         for step in steps:
             has = np.flatnonzero(~np.isnan(by_day[:, step % per_day]))
             if has.size == 0:  # no day has that time: as bright as the days are
-                filled[step] = np.median(share[known][clear[known] > 50.0]) * clear[step]
+                bright = share[known][clear[known] > 50.0]
+                filled[step] = (np.median(bright) if bright.size else 0.5) * clear[step]
             else:
                 filled[step] = by_day[has[np.abs(days[has] - step // per_day).argmin()], step % per_day]
     return filled

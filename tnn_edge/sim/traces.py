@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ class Traces:
         """Steps of each trace."""
         return len(self.hour)
 
+    @property
+    def start_hour(self) -> Floats:
+        """Local standard time at the beginning of each step, when a policy decides, in [0, 24), shape [n_steps]."""
+        return np.maximum(self.hour - self.step_s / 7200.0, 0.0)
+
     def first_days(self, n_days: int) -> Traces:
         """The same, cut off after so many days."""
         n_steps = round(n_days * 86_400.0 / self.step_s)
@@ -92,11 +98,14 @@ class Traces:
         """
         way_out = "python -m train.traces bake makes one"
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            file = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            with file:
                 arrays = {name: file[name] for name in file.files}
         except FileNotFoundError as err:
             raise InputError(f"there is no trace file {path}; {way_out}") from err
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as err:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as err:
             raise InputError(f"{path} is no trace file, or damaged ({err}); {way_out}") from err
         digest = str(arrays.pop("sha256", ""))
         names = {field.name for field in fields(cls)}

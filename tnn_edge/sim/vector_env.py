@@ -56,15 +56,16 @@ class CameraDeviceVectorEnv(VectorEnv[Floats32, Floats32, Any]):
             seed: of device 0, the others follow it; or one for each; None goes on with the present generators.
             options: None, or `reset_mask` of shape [n].
         """
-        if isinstance(seed, int):
-            seeds: list[int | None] = [seed + i for i in range(self.num_envs)]
+        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_)))
+        if seed is None or isinstance(seed, list):
+            seeds = seed or [None] * self.num_envs
         else:
-            seeds = [None] * self.num_envs if seed is None else seed
-        for i, one in enumerate(seeds):
-            if one is not None:
+            seeds = [int(seed) + i for i in range(self.num_envs)]
+        which = np.flatnonzero(mask)
+        for i in which:
+            if (one := seeds[i]) is not None:
                 self._rngs[i] = np_random(one)[0]
-        mask = np.ones(self.num_envs, np.bool_) if options is None else options["reset_mask"]
-        self._begin(np.flatnonzero(mask))
+        self._begin(which)
         return self._episodes.observation.copy(), {}
 
     def step(self, actions: Floats32) -> tuple[Floats32, Floats, Bools, Bools, dict[str, Any]]:

@@ -28,6 +28,10 @@ class Workload:
         if not 0.0 < self.full_events_per_h < np.inf:
             raise ValueError(f"full_events_per_h must be a finite number above 0, got {self.full_events_per_h:g}")
 
+    def answerable(self, events_per_h: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """As many of the events as full computing can answer, of the same shape."""
+        return np.minimum(np.asarray(events_per_h, np.float64), self.full_events_per_h)
+
     def share(self, events_per_h: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Share of full computing, in [`base_share`, 1], of the shape of the events.
 

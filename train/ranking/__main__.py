@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from tnn_edge.cli.options import print_table
 from tnn_edge.cli.program import program
+from tnn_edge.errors import InputError
 from tnn_edge.picture_file import check_can_draw, write_picture
 from train.ranking.picture import draw_ranking_png
 from train.ranking.playing import rank
@@ -50,6 +51,8 @@ def main(
                 out=file,
                 on_progress=lambda told, share: progress.update(bar, description=told, advance=share),
             )
+    if not any(ranked.optima for ranked in ranking.settings):
+        raise InputError("there are no figures yet: name simulation files, and --out")
     for ranked in ranking.settings:
         if ranked.optima:
             print_table(HEADINGS, rows(ranked), title=title(ranked))

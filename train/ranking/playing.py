@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tnn_edge.errors import InputError
 from tnn_edge.sim.oracle import Optimum, find_optimum
 from tnn_edge.sim.playing import Outcome, play
 from tnn_edge.sim.traces import Traces
@@ -53,6 +54,7 @@ def rank(
                 traces = setting.simulation.traces(n_days=None, n_years=n_years)
                 ranked = _known(ranking, setting, traces)
                 sought = [] if ranked.optima else _seek(beside, setting, traces, is_stopped)
+                ranked.policies = {name: each for name, each in ranked.policies.items() if name in known}
                 for file in known.values():
                     if file.name not in ranked.policies or ranked.policies[file.name].sha256 != file.sha256:
                         told = partial(on_progress, f"{setting}: {file.name}")
@@ -63,6 +65,10 @@ def rank(
                     for i, future in enumerate(sought, start=1):
                         optima.append(future.result())
                         on_progress(f"{setting}: optimum {i} of {len(sought)}", 0.7 * share / len(sought))
+                    if min(each.attained for each in optima) <= 0.0:
+                        raise InputError(
+                            f"{setting}: even the optimum gets nothing in a year; there is nothing to rank"
+                        )
                     ranked.optima = Optima(
                         attained=rounded([each.attained for each in optima]),
                         bound=rounded([each.bound for each in optima]),
@@ -80,7 +86,7 @@ def _known(ranking: Ranking, setting: Setting, traces: Traces) -> Ranked:
     for each in ranking.settings:
         if each.is_of(setting, len(traces)):
             return each
-    events = traces.events_per_h.sum(axis=1) * traces.step_s / 3600.0
+    events = setting.device.workload.answerable(traces.events_per_h).sum(axis=1) * traces.step_s / 3600.0
     fresh = Ranked(**setting_fields(setting, traces), events=rounded(events))
     ranking.settings = with_fresh(ranking.settings, fresh)
     return fresh

@@ -42,7 +42,7 @@ class Ranked(SettingRecord):
     """A setting with all that was played in it.
 
     Attributes:
-        events: that there were in each year.
+        events: that full computing could have answered in each year.
         optima: of each year, None while they are sought.
         policies: by name.
     """
@@ -53,6 +53,6 @@ class Ranked(SettingRecord):
 
 
 class Ranking(Record):
-    """Attributes: settings: in the order in which they were played."""
+    """Attributes: settings: by place, panel and battery."""
 
     settings: list[Ranked] = Field(default_factory=list)

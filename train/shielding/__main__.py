@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from tnn_edge.cli.options import print_table
 from tnn_edge.cli.program import program
+from tnn_edge.errors import InputError
 from train.record_file import write_record
 from train.setting import BATTERIES_WH, TUNED, Setting, read_settings
 from train.setting_record import with_fresh
@@ -66,6 +67,8 @@ def main(
     for told, is_sufficient in (("where the reserve fits", True), ("where it does not", False)):
         if found := [each for each in shielding.settings if each.is_sufficient == is_sufficient]:
             print_table(HEADINGS, rows(found), title=title(found, told))
+    if not shielding.settings:
+        raise InputError("there are no figures yet: name simulation files, and --out")
     print_table(
         cost_headings(shielding.settings),
         cost_rows(shielding.settings),

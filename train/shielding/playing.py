@@ -35,8 +35,6 @@ Bools = npt.NDArray[np.bool_]
 NEAR_H = 24.0
 """So long before and after a brown-out the floor must have had power, for it to have been avoidable."""
 
-_RESERVE_SEED = 10_000  # no year that the reserve is worked out from is one that is played
-
 
 @dataclass(frozen=True)
 class RandomPolicy:
@@ -87,7 +85,6 @@ def reserve_of(setting: Setting, n_years: int) -> Reserve:
     years = known_years(
         simulation.site(),
         n_years,
-        seed=_RESERVE_SEED,
         step_s=simulation.period_s,
         surroundings=simulation.surroundings,
     )
@@ -128,8 +125,8 @@ def protect(
     def twice(file: PolicyFile) -> Twice:
         if file.name in known and known[file.name].sha256 == file.sha256:
             return known[file.name]
-        bare = file.policy
-        shielded = Governed(bare.policy, bare.settings, ReserveShield(reserve))
+        policy, bounds = file.policy.policy, file.policy.settings
+        bare, shielded = Governed(policy, bounds), Governed(policy, bounds, ReserveShield(reserve))
         return Twice(sha256=file.sha256, bare=played(bare), shielded=played(shielded))
 
     return Shielded(

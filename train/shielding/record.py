@@ -38,7 +38,7 @@ class Shielded(SettingRecord):
     """A setting with its reserve, and all that was played in it.
 
     Attributes:
-        events: that there were in each year.
+        events: that full computing could have answered in each year.
         period_s: time between two decisions.
         n_reserve_years: that the reserve was worked out from.
         is_sufficient: whether the reserve fits into the battery at all seasons and hours.
@@ -57,6 +57,6 @@ class Shielded(SettingRecord):
 
 
 class Shielding(Record):
-    """Attributes: settings: in the order in which they were played."""
+    """Attributes: settings: by place, panel and battery."""
 
     settings: list[Shielded] = Field(default_factory=list)
