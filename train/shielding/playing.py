@@ -23,7 +23,6 @@ from tnn_edge.control import (
 )
 from tnn_edge.sim.envelope import declare_reserve, known_years
 from tnn_edge.sim.playing import Outcome, play
-from train.record_file import rounded
 from train.setting import PolicyFile, Setting, policy_files
 from train.setting_record import setting_fields
 from train.shielding.record import Played, Shielded, Twice
@@ -131,7 +130,7 @@ def protect(
 
     return Shielded(
         **setting_fields(setting, traces),
-        events=rounded(outcome.events),
+        events=float(outcome.events.sum()),
         period_s=traces.step_s,
         n_reserve_years=n_reserve_years,
         is_sufficient=reserve.is_sufficient,
@@ -143,8 +142,8 @@ def protect(
 
 def _told(outcome: Outcome, is_avoidable: Bools) -> Played:
     return Played(
-        utility=rounded(outcome.utility),
-        brown_outs=rounded(outcome.brown_outs),
-        avoidable=rounded(is_avoidable.sum(axis=0)),
-        hours_down=rounded(outcome.hours_down),
+        utility=float(outcome.utility.sum()),
+        brown_outs=float(outcome.brown_outs.sum()),
+        avoidable=float(is_avoidable.sum()),
+        hours_down=float(outcome.hours_down.sum()),
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from train.record_file import Floats, Record
+from train.record_file import Record
 from train.setting_record import SettingRecord
 
 __all__ = ["Played", "Shielded", "Shielding", "Twice"]
 
 
 class Played(Record):
-    """What came of a policy in each year.
+    """What came of a policy, summed over the years.
 
     Attributes:
         utility: events answered right, less the cost of brown-outs.
@@ -20,10 +20,10 @@ class Played(Record):
         hours_down: how long it had no power.
     """
 
-    utility: Floats
-    brown_outs: Floats
-    avoidable: Floats
-    hours_down: Floats
+    utility: float
+    brown_outs: float
+    avoidable: float
+    hours_down: float
 
 
 class Twice(Record):
@@ -38,7 +38,7 @@ class Shielded(SettingRecord):
     """A setting with its reserve, and all that was played in it.
 
     Attributes:
-        events: that full computing could have answered in each year.
+        events: that full computing could have answered in all years.
         period_s: time between two decisions.
         n_reserve_years: that the reserve was worked out from.
         is_sufficient: whether the reserve fits into the battery at all seasons and hours.
@@ -47,7 +47,7 @@ class Shielded(SettingRecord):
         policies: by name.
     """
 
-    events: Floats
+    events: float
     period_s: float
     n_reserve_years: int
     is_sufficient: bool

@@ -21,9 +21,9 @@ def rows(settings: Sequence[Shielded]) -> list[list[str]]:
 
     def total(name: str, figure: str) -> list[str]:
         twice = [each.policies[name] for each in settings]
-        return [f"{sum(sum(getattr(getattr(each, side), figure)) for each in twice):.0f}" for side in _SIDES]
+        return [f"{sum(getattr(getattr(each, side), figure) for each in twice):.0f}" for side in _SIDES]
 
-    floor = [f"{sum(sum(getattr(each.floor, figure)) for each in settings):.0f}" for figure in _FIGURES]
+    floor = [f"{sum(getattr(each.floor, figure) for each in settings):.0f}" for figure in _FIGURES]
     played = [[name, *(cell for figure in _FIGURES for cell in total(name, figure))] for name in _names(settings)]
     return [["floor", floor[0], "", "", "", floor[2], ""], *played]
 
@@ -47,4 +47,4 @@ def _names(settings: Sequence[Shielded]) -> list[str]:
 
 
 def _points(setting: Shielded, played: Twice) -> str:
-    return f"{100.0 * (sum(played.shielded.utility) - sum(played.bare.utility)) / sum(setting.events):+.1f}"
+    return f"{100.0 * (played.shielded.utility - played.bare.utility) / setting.events:+.1f}"
