@@ -106,6 +106,12 @@ def test_events_have_the_mean_that_is_asked_for() -> None:
     assert traces.events_per_h.mean() == pytest.approx(rate.mean_per_h, rel=0.03)
 
 
+def test_a_step_begins_half_of_it_before_its_middle() -> None:
+    traces = draw_traces(read_climate("miami"), "test", [0], n_days=2, step_s=1200.0)
+    np.testing.assert_allclose(traces.start_hour, np.tile(np.arange(72) / 3.0, 2), atol=1e-9)
+    assert traces.start_hour.min() == 0.0
+
+
 def test_a_trace_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     traces = draw_traces(read_climate("miami"), "test", [7], n_days=2)
     digest = traces.save(tmp_path / "t.npz")
