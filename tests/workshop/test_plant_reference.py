@@ -79,7 +79,7 @@ def camera_days() -> Floats:
     return np.asarray(load_w - device.panel.power_w(traces.irradiance_w_m2[0], traces.air_c[0]))
 
 
-@pytest.mark.parametrize(("usable_wh", "share_of_power"), [(120.0, 1.0), (40.0, 0.4)])
+@pytest.mark.parametrize(("usable_wh", "share_of_power"), [(120.0, 1.0), (40.0, 0.3)])
 def test_with_the_efficiencies_of_its_mean_power_a_battery_goes_as_the_circuit(
     usable_wh: float, share_of_power: float
 ) -> None:
