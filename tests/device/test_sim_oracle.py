@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import time
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from tests.device.sim_traces import random_traces
 from tnn_edge.control import ConstantPolicy, DeviceProfile, PricePolicy, SocRampPolicy
 from tnn_edge.plant import Battery, PoweredBoard
-from tnn_edge.sim import core
+from tnn_edge.sim import core, oracle
 from tnn_edge.sim.camera_device import CameraDevice, reference_device
 from tnn_edge.sim.climate import read_climate
 from tnn_edge.sim.drawing import draw_traces
@@ -152,11 +154,21 @@ def test_the_plan_earns_on_the_device_what_its_course_says() -> None:
     assert optimum.attained == pytest.approx(optimum.course.right.sum() - cost, rel=1e-12)
 
 
-def test_a_search_that_is_stopped_ends_without_an_answer() -> None:
-    traces, is_stopped = draw_traces(read_climate("miami"), "test", [0]), np.zeros(1, np.bool_)
-    with ThreadPoolExecutor(1) as beside:
-        sought = beside.submit(find_optimum, reference_device(), traces, 0, is_stopped=is_stopped)
-        time.sleep(0.5)
-        is_stopped[0] = True
-        with pytest.raises(CancelledError):
-            sought.result()
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_a_search_that_is_stopped_works_nothing_out(is_stopped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[float] = []
+
+    def kept(search: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            answer = search(*arguments)
+            found.append(np.abs(np.stack(answer)).max())
+            return answer
+
+        return run
+
+    for name in ("bound_values", "plan"):
+        monkeypatch.setattr(oracle, name, kept(getattr(oracle, name)))
+    traces = draw_traces(read_climate("miami"), "test", [0], n_days=2)
+    with pytest.raises(CancelledError) if is_stopped else nullcontext():
+        find_optimum(reference_device(), traces, 0, n_nodes=101, is_stopped=np.array([is_stopped]))
+    assert [largest > 0.0 for largest in found] == [not is_stopped] * 2
